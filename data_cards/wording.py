@@ -1,0 +1,59 @@
+"""How numbers and texts are written on the card."""
+
+import re
+from typing import Any
+
+
+def brace(names: list[str]) -> str:
+    """`shard-{00000..00007}.tar`, the notation that webdataset expands; one shard is its own name."""
+    if len(names) == 1:
+        return names[0]
+    first, last = (re.search(r"\d+", name) for name in (names[0], names[-1]))
+    if first is None or last is None:
+        return "*.tar"
+    return f"{names[0][: first.start()]}{{{first.group()}..{last.group()}}}{names[0][first.end() :]}"
+
+
+def slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def percent(part: int, whole: int) -> str:
+    """One decimal, never rounded up to all or down to nothing."""
+    if not whole:
+        return "–"
+    if part == whole:
+        return "100 %"
+    return f"{min(max(100 * part / whole, 0.1 if part else 0.0), 99.9):.1f} %"
+
+
+def number(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) >= 0.0005 else "0"
+    if isinstance(value, list):
+        return ", ".join(map(number, value))
+    return str(value)
+
+
+def readable(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def size(count: int) -> str:
+    """Bytes, in decimal units."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def markdown(value: Any) -> str:
+    """A text inside a line or cell of Markdown: nothing of it is markup."""
+    text = " ".join(str(value).split())
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", text).replace("\\<", "&lt;").replace("\\>", "&gt;")
