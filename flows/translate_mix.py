@@ -1,0 +1,221 @@
+"""The flow translate-mix: from a mix file to shards and a card.
+
+    python -m flows.translate_mix demo/mix.yaml --out runs/demo             # no server needed
+    python -m flows.translate_mix demo/mix.yaml --out runs/demo --dry-run   # the plan, and nothing else
+    prefect deployment run translate-mix/local                              # with a server and a worker: docs/operations.md
+
+Stages follow one another; inside a stage the work is cut into tasks: a block of sentences of one language, a language to score, a shard to write.
+Tasks get the paths of the mix and the run folder (and a block its sentences) and find everything else there, so they run in threads here, or
+in processes and on other machines under another task runner. Run again, the flow goes on where it was killed; when everything is done it says
+so and does nothing.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from tqdm import tqdm
+
+from data_cards.card import build_card
+from flows import steps
+from flows.run import Run, RunLocked, locked, open_run
+from pipeline import files
+from pipeline.languages import BY_NLLB, ENGLISH
+from pipeline.plan import plan_languages
+from pipeline.requests import Segmenter, unanswered, wanted_sentences
+from pipeline.sources.read import read_examples
+from pipeline.stage import run_stage
+
+logger = logging.getLogger("polyalign")
+
+block_task = task(name="translate-block", retries=2, retry_delay_seconds=3, cache_policy=NO_CACHE, persist_result=False)
+step_task = task(cache_policy=NO_CACHE, persist_result=False)
+
+
+@block_task
+def translate_block(mix: str, out: str, language: str, keys: list[str], texts: list[str]) -> int:
+    return steps.translate_block(open_run(mix, out), language, keys, texts)
+
+
+@step_task(name="score-language")
+def score_language(mix: str, out: str, language: str) -> int:
+    steps.score_language(open_run(mix, out), language)
+    return 1
+
+
+@step_task(name="write-shard")
+def write_shard(mix: str, out: str, number: int) -> int:
+    steps.write_shard(open_run(mix, out), number)
+    return 1
+
+
+def wait(futures: dict[PrefectFuture[int], int], description: str, unit: str) -> None:
+    """Wait for all futures with a progress bar that shows the rate and the time left; `futures` gives each one's share of the work. Raises what
+    a task raised."""
+    with tqdm(
+        total=sum(futures.values()), desc=description, unit=unit, unit_scale=True, mininterval=1, file=sys.stderr
+    ) as bar:
+        for future in as_completed(list(futures)):
+            future.result()
+            bar.update(futures[future])
+
+
+@flow(name="translate-mix", persist_result=False, validate_parameters=False)
+def translate_mix(mix: str = "demo/mix.yaml", out: str = "runs/demo") -> dict[str, Any]:
+    """Build the dataset of the mix file `mix` in the run folder `out`; returns the totals of the shards' manifest."""
+    run = open_run(mix, out)
+    with locked(run.folder):
+        if not is_done(run):
+            build(run, mix, out)
+    return report(run)
+
+
+def build(run: Run, mix: str, out: str) -> None:
+    files.write_json(run.folder / "run.json", run.describe())
+    for name, step in (("examples", steps.make_examples), ("plan", steps.make_plan), ("requests", steps.make_requests)):
+        say(name, step(run))
+    stages = run.stages()
+    if not stages["translate"].is_done():
+        while blocks := steps.open_blocks(run):
+            wait(
+                {
+                    translate_block.submit(mix, out, b["language"], b["keys"], b["texts"]): sum(
+                        len(t) for t in b["texts"]
+                    )
+                    for b in blocks
+                },
+                "translate",
+                " characters",
+            )
+    say("translate", steps.collect_translations(run))
+    say("score", run_stage(stages["score"], lambda _: score_all(run, mix, out)))
+    say("accept", steps.make_verdicts(run))
+    say("render", steps.make_samples(run))
+    say("shards", run_stage(stages["shards"], lambda _: write_all_shards(run, mix, out)))
+    say("card", run_stage(stages["card"], lambda stage: build_card(run.folder, stage.folder)))
+
+
+def score_all(run: Run, mix: str, out: str) -> None:
+    planned = Counter(steps.table(run, "plan", "plan")["language"].to_pylist())
+    wait({score_language.submit(mix, out, language): texts for language, texts in planned.items()}, "score", " texts")
+
+
+def write_all_shards(run: Run, mix: str, out: str) -> dict[str, Any]:
+    images = {number: len(content) for number, content in steps.shard_contents(run).items()}
+    wait({write_shard.submit(mix, out, number): size for number, size in images.items()}, "shards", " images")
+    return steps.finish_shards(run, list(images))
+
+
+def say(stage: str, did_work: bool) -> None:
+    logger.info("%-9s %s", stage, "done" if did_work else "was done before")
+
+
+def is_done(run: Run) -> bool:
+    """True when the last stage is done, and with it all others: its key holds theirs."""
+    return all(stage.is_done() for stage in run.stages().values())
+
+
+def report(run: Run) -> dict[str, Any]:
+    """The totals, checked once more from the files: examples in = samples out + ledger, per language."""
+    plan = Counter(steps.table(run, "plan", "plan")["language"].to_pylist())
+    ledger = Counter(steps.table(run, "accept", "ledger")["language"].to_pylist())
+    manifest = files.read_json(run.folder / "shards" / "manifest.json")
+    lines = ["language                    examples in = samples out + ledger"]
+    for code in run.languages:
+        samples = manifest["by_language"].get(code, 0)
+        if plan[code] != samples + ledger[code]:
+            raise steps.AccountingError(f"{code}: {plan[code]} in, {samples} samples + {ledger[code]} ledger rows out.")
+        lines.append(f"{code}  {BY_NLLB[code].name:<18} {plan[code]:>8,} = {samples:>11,} + {ledger[code]:>6,}")
+    translated = sum(1 for code in run.languages if code != ENGLISH)
+    lines.append(
+        f"{translated} languages and English" if translated < len(run.languages) else f"{translated} languages"
+    )
+    lines[-1] += f": {plan.total():,} = {manifest['samples']:,} + {ledger.total():,}"
+    logger.info("\n%s", "\n".join(lines))
+    logger.info("shards: %s (%s images)", run.folder / "shards", f"{manifest['images']:,}")
+    logger.info("card:   %s", run.folder / "card" / "index.html")
+    return {
+        "examples": plan.total(),
+        "samples": manifest["samples"],
+        "ledger": ledger.total(),
+        "images": manifest["images"],
+    }
+
+
+def dry_run(run: Run, write: Callable[[str], Any]) -> None:
+    """Print what would be done; writes no file."""
+    stages = run.stages()
+    if stages["examples"].is_done():
+        examples, unusable = steps.table(run, "examples", "examples"), steps.table(run, "examples", "ledger").num_rows
+    else:
+        examples, ledger, _ = read_examples(run.mix)
+        unusable = ledger.num_rows
+    plan = plan_languages(examples["id"].to_pylist(), run.mix.languages)
+    wanted = wanted_sentences(steps.planned(run, examples, plan), run.engine.key, Segmenter())
+    new = unanswered(wanted, run.memory)
+    counts = [Counter(t["language"].to_pylist()) for t in (plan, wanted, new)]
+    by_task = Counter(examples["task"].to_pylist())
+    write(
+        f"{run.mix.name}: {examples.num_rows:,} examples ({', '.join(f'{n} {t}' for t, n in by_task.items())}), {unusable:,} unusable\n"
+    )
+    write(
+        f"model {run.mix.translation.model}, {run.engine.compute_type} on {run.engine.device}, beam {run.engine.beam_size}\n\n"
+    )
+    write(f"{'language':<30} {'examples':>9} {'sentences':>10} {'new':>9}  language check\n")
+    for code in run.languages:
+        check = run.contracts[code].check if code in run.contracts else "the source's own"
+        write(
+            f"{code:<10} {BY_NLLB[code].name:<19} {counts[0][code]:>9,} {counts[1][code]:>10,} {counts[2][code]:>9,}  {check}\n"
+        )
+    characters = sum(len(t) for t in new["text"].to_pylist())
+    write(f"{'all':<30} {plan.num_rows:>9,} {wanted.num_rows:>10,} {new.num_rows:>9,}\n\n")
+    write(
+        f"{new.num_rows:,} sentences ({characters:,} characters) would be translated; {wanted.num_rows - new.num_rows:,} are in the memory.\n"
+    )
+    done = [name for name, stage in stages.items() if stage.is_done()]
+    write(f"Stages done already: {', '.join(done) or 'none'}. Nothing was written.\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.translate_mix", description="Translate an English mix, filter it, and write shards."
+    )
+    parser.add_argument("mix", help="the mix file (YAML)")
+    parser.add_argument("--out", required=True, help="the run folder; run again with the same one to go on")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+    parser.add_argument("--workers", type=int, default=None, help="tasks at once (default: the CPU cores)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.INFO)
+    try:
+        run = open_run(options.mix, options.out)
+        if options.dry_run:
+            dry_run(run, sys.stdout.write)
+            return 0
+        if is_done(run):
+            report(run)
+            logger.info("Nothing to do: every stage of %s is done.", options.out)
+            return 0
+        workers = options.workers or len(os.sched_getaffinity(0))
+        translate_mix.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(
+            mix=options.mix, out=options.out
+        )
+    except (ValueError, RunLocked) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

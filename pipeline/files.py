@@ -1,0 +1,104 @@
+"""Files that are either whole or absent.
+
+Everything the project writes goes through here: to a temporary name in the same folder, flushed to the disk, then renamed. A killed process
+leaves at most a temporary file, which no reader looks at. JSON and Parquet are written so that equal content gives equal bytes.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+TEMPORARY_SUFFIX = ".partial"
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write to; on a clean exit flush it and rename it to `path`, on an error remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        flush_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut (POSIX; elsewhere folders can't be opened, and this does nothing)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    with written_aside(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode("utf-8"))
+
+
+def json_bytes(value: Any, indent: int | None = None) -> bytes:
+    """Canonical JSON: keys sorted, UTF-8, no spaces unless `indent` is given."""
+    separators = (",", ":") if indent is None else None
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, separators=separators).encode("utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_bytes(path, json_bytes(value, indent=1) + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises ValueError that names the file when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}). Delete it and run again.") from error
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Parquet with zstd and page checksums, so that `read_table` notices a flipped bit."""
+    with written_aside(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True, store_schema=True)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Raises ValueError that names the file when it is damaged."""
+    try:
+        return pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise ValueError(f"{path} is damaged ({error}). Delete it and run again.") from error
+
+
+def sha256_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    return hashlib.sha256(json_bytes(value)).hexdigest()
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed writers left in `folder`. Only call it for a folder that has one writer at a time."""
+    for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)

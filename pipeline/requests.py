@@ -1,0 +1,176 @@
+"""Fields <-> sentences: what has to be translated, in which tasks, and how the translations become fields again.
+
+Forward: every planned text's fields are cut into sentences (`segment.py`), and of all (sentence, language) pairs each is asked for once. What the
+memory lacks is cut into blocks, one block a task of the flow. The blocks are fixed before the first is translated and kept on disk, so a
+killed run goes on with the very same ones and the batches in them are the same. Back: the translations are put in the place of their sentences.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.corpus import CANDIDATES, REQUESTS, UNTRANSLATED_ROLES, planned_id
+from pipeline.languages import ENGLISH
+from pipeline.memory import Memory, normalise, sentence_key
+from pipeline.segment import Piece, segment
+
+VERSION = 1
+
+PROMPT_SOURCE = "prompts"
+"""Source name of the prompt texts, which are translated and judged like fields but are no examples."""
+
+SEVERITY = ("copied", "translated", "unfinished", "too_long")
+"""Statuses of a text from best to worst."""
+
+BLOCKS = pa.schema(
+    [
+        ("block", pa.int32()),
+        ("language", pa.string()),
+        ("keys", pa.list_(pa.string())),
+        ("texts", pa.list_(pa.string())),
+    ]
+)
+
+
+class Segmenter:
+    """Cuts texts into pieces, each text once."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, list[Piece]] = {}
+
+    def pieces(self, text: str) -> list[Piece]:
+        found = self._pieces.get(text)
+        if found is None:
+            found = self._pieces[text] = [
+                p._replace(text=normalise(p.text)) if p.is_sentence else p for p in segment(text)
+            ]
+        return found
+
+    def sentences(self, text: str) -> Iterator[str]:
+        return (p.text for p in self.pieces(text) if p.is_sentence)
+
+
+def prompt_examples(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Prompt texts in the form of examples, so that they take the same way."""
+    return [
+        {
+            "id": f"{PROMPT_SOURCE}:{i}",
+            "source": PROMPT_SOURCE,
+            "task": "prompt",
+            "fields": [{"role": "prompt", "text": text}],
+        }
+        for i, text in enumerate(texts)
+    ]
+
+
+def planned_rows(examples: pa.Table, plan: pa.Table, prompt_texts: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Examples by language, as the plan has them, sorted by example id, the prompt texts last. English has no prompt texts to translate."""
+    by_id = {row["id"]: row for row in examples.select(["id", "source", "task", "fields"]).to_pylist()}
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for example, language in zip(plan["example"].to_pylist(), plan["language"].to_pylist(), strict=True):
+        rows.setdefault(language, []).append(by_id[example])
+    prompts = prompt_examples(prompt_texts)
+    return {language: planned + (prompts if language != ENGLISH else []) for language, planned in rows.items()}
+
+
+def wanted_sentences(planned: Mapping[str, list[dict[str, Any]]], engine: str, segmenter: Segmenter) -> pa.Table:
+    """Unique (sentence, language) pairs (schema REQUESTS), languages in the order of `planned`, sentences sorted by length, then text: a
+    block then has sentences of like length, and padding is small."""
+    keys: list[str] = []
+    languages: list[str] = []
+    texts: list[str] = []
+    for language, rows in planned.items():
+        if language == ENGLISH:
+            continue
+        sentences = {
+            sentence
+            for row in rows
+            for field in row["fields"]
+            if field["role"] not in UNTRANSLATED_ROLES
+            for sentence in segmenter.sentences(field["text"])
+        }
+        for sentence in sorted(sentences, key=lambda s: (len(s), s)):
+            keys.append(sentence_key(engine, language, sentence))
+            languages.append(language)
+            texts.append(sentence)
+    return pa.table(
+        [pa.array(keys, pa.string()), pa.array(languages, pa.string()), pa.array(texts, pa.string())], schema=REQUESTS
+    )
+
+
+def languages_of(requests: pa.Table) -> list[str]:
+    return list(dict.fromkeys(requests["language"].to_pylist()))
+
+
+def unanswered(requests: pa.Table, memory: Memory) -> pa.Table:
+    """The requests that the memory has no entry for."""
+    parts = []
+    for language in languages_of(requests):
+        wanted = requests.filter(pc.equal(requests["language"], language))
+        known = memory.lookup(language, wanted["key"])["key"]
+        parts.append(wanted.filter(pc.invert(pc.is_in(wanted["key"], value_set=known.combine_chunks()))))
+    return pa.concat_tables(parts) if parts else REQUESTS.empty_table()
+
+
+def cut_blocks(requests: pa.Table, block_sentences: int) -> pa.Table:
+    """Cut requests into tasks of one language and at most `block_sentences` sentences (schema BLOCKS), longest sentences first: the slow
+    blocks start early, and the estimate of the time left errs on the safe side."""
+    rows: list[dict[str, Any]] = []
+    for language in languages_of(requests):
+        wanted = requests.filter(pc.equal(requests["language"], language))
+        for start in range(0, wanted.num_rows, block_sentences):
+            part = wanted.slice(start, block_sentences)
+            rows.append({"language": language, "keys": part["key"].to_pylist(), "texts": part["text"].to_pylist()})
+    rows.sort(key=lambda row: -sum(len(t) for t in row["texts"]))
+    return pa.Table.from_pylist([{"block": i, **row} for i, row in enumerate(rows)], schema=BLOCKS)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    text: str
+    status: str
+    log_probability: float
+    unknown_tokens: int
+
+
+def translated_fields(
+    language: str, rows: Iterable[dict[str, Any]], translations: pa.Table, segmenter: Segmenter
+) -> pa.Table:
+    """Planned texts of one language with their translated fields (schema CANDIDATES). `translations` answers every sentence by its source.
+
+    Raises KeyError when a sentence has no answer.
+    """
+    answers = {
+        t["source"]: _Answer(t["text"], t["status"], t["log_probability"], t["unknown_tokens"])
+        for t in translations.to_pylist()
+    }
+    result = []
+    for row in rows:
+        fields, used = [], []
+        for field in row["fields"]:
+            if language == ENGLISH or field["role"] in UNTRANSLATED_ROLES:
+                text = field["text"]
+            else:
+                pieces = segmenter.pieces(field["text"])
+                mine = [answers[p.text] for p in pieces if p.is_sentence]
+                texts = iter(mine)
+                text = "".join(next(texts).text if p.is_sentence else p.text for p in pieces)
+                used += mine
+            fields.append({"role": field["role"], "source": field["text"], "text": text})
+        result.append(
+            {
+                "id": planned_id(row["id"], language),
+                "example": row["id"],
+                "source": row["source"],
+                "task": row["task"],
+                "language": language,
+                "fields": fields,
+                "status": max((a.status for a in used), key=SEVERITY.index, default="copied"),
+                "log_probability": min((a.log_probability for a in used), default=0.0),
+                "unknown_tokens": sum(a.unknown_tokens for a in used),
+            }
+        )
+    return pa.Table.from_pylist(result, schema=CANDIDATES)

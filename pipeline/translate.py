@@ -1,0 +1,276 @@
+"""NLLB on CTranslate2: sentences in, translations with their scores out.
+
+CTranslate2 because it is several times faster than transformers on the same cores and gives the same tokens (docs/decisions.md). A checkpoint is a
+converted CTranslate2 folder, a Hugging Face folder or a hub id; the last two are converted once into a cache, named by their content.
+
+What is promised: a sentence's translation depends on the sentence, the language, the model and the decoding settings (up to the rounding of
+different batch shapes); a sentence that is longer than the model was trained for is reported, never cut; a translation that hit the length
+limit says so.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pipeline import files
+from pipeline.corpus import TRANSLATIONS
+from pipeline.languages import ENGLISH
+from pipeline.mix import TranslationConfig
+
+if TYPE_CHECKING:
+    import ctranslate2
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+
+LENGTH_CLASS = 16
+"""Sentences are decoded together with those whose source has about as many tokens: the same multiple of this."""
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+class ModelError(ValueError):
+    """A translation model that can't be used."""
+
+
+def max_target_tokens(source_tokens: int) -> int:
+    """Length limit of a translation, target prefix included: a function of the source's length class alone. Subword counts of one sentence
+    differ between languages by up to about three; beyond that an output is a loop."""
+    longest = -(-source_tokens // LENGTH_CLASS) * LENGTH_CLASS
+    return 3 * longest + 16
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("POLYALIGN_CACHE") or Path.home() / ".cache" / "polyalign")
+
+
+def choose_device(device: str) -> str:
+    """`auto` is a GPU if CTranslate2 sees one. Raises ModelError when a GPU is asked for and there is none."""
+    import ctranslate2
+
+    gpus = ctranslate2.get_cuda_device_count()
+    if device == "auto":
+        return "cuda" if gpus else "cpu"
+    if device == "cuda" and not gpus:
+        raise ModelError("The mix asks for `device: cuda`, but CTranslate2 sees no GPU here. Use `device: auto`.")
+    return device
+
+
+def choose_compute_type(compute_type: str, device: str) -> str:
+    """The type to compute in; `auto` is the fastest that the device supports. Raises ModelError that lists what is supported."""
+    import ctranslate2
+
+    supported = ctranslate2.get_supported_compute_types(device)
+    if compute_type == "auto":
+        order = ("int8_float16", "float16", "float32") if device == "cuda" else ("int8", "float32")
+        return next(t for t in order if t in supported)
+    if compute_type not in supported:
+        raise ModelError(
+            f"This {device} can't compute in {compute_type!r}; it can in {', '.join(sorted(supported))}, or use `auto`."
+        )
+    return compute_type
+
+
+def find_model(model: str, compute_type: str) -> Path:
+    """A folder that CTranslate2 and AutoTokenizer load: `model` itself, or its conversion in the cache.
+
+    Raises ModelError that says what is wrong with the folder or the hub id.
+    """
+    folder = Path(model)
+    if not folder.exists():
+        folder = _download(model)
+    if not folder.is_dir():
+        raise ModelError(f"The translation model {model} is not a folder.")
+    if not any((folder / name).exists() for name in ("tokenizer.json", "sentencepiece.bpe.model")):
+        raise ModelError(
+            f"The translation model {folder} has no tokenizer.json and no sentencepiece.bpe.model beside its weights."
+        )
+    if (folder / "model.bin").exists():
+        return folder
+    if not (folder / "config.json").exists():
+        raise ModelError(
+            f"{folder} has neither model.bin (CTranslate2) nor config.json (Hugging Face), so it is no translation model."
+        )
+    kind = files.read_json(folder / "config.json").get("model_type")
+    if kind != "m2m_100":
+        raise ModelError(f"{folder} is a {kind} model; this engine takes NLLB's architecture, m2m_100.")
+    target = cache_folder() / "converted" / f"{folder_fingerprint(folder)[:32]}-{compute_type}"
+    if not (target / "model.bin").exists():
+        _convert(folder, target, compute_type)
+    return target
+
+
+def _download(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        patterns = ["*.json", "*.model", "*.safetensors", "model.bin", "*.txt"]
+        found = Path(snapshot_download(model, allow_patterns=patterns))
+        if not any(found.glob("*.safetensors")) and not (found / "model.bin").exists():
+            found = Path(snapshot_download(model, allow_patterns=[*patterns, "pytorch_model*.bin"]))
+        return found
+    except HFValidationError as error:
+        raise ModelError(f"There is no folder {model}, and it is no hub id either ({error}).") from error
+    except (
+        Exception
+    ) as error:  # the hub client raises a different type for each way to fail: offline, not found, gated, disk full
+        raise ModelError(
+            f"There is no folder {model}, and the hub did not give a model of that id ({type(error).__name__}: {error}). "
+            "Check the spelling, the network, and `hf auth login` for gated models."
+        ) from error
+
+
+def _convert(folder: Path, target: Path, compute_type: str) -> None:
+    import ctranslate2
+
+    logger.info("converting %s to CTranslate2 (%s), once", folder, compute_type)
+    aside = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    copied = [name for name in TOKENIZER_FILES if (folder / name).exists()]
+    converter = ctranslate2.converters.TransformersConverter(str(folder), copy_files=copied, low_cpu_mem_usage=True)
+    try:
+        converter.convert(str(aside), quantization=compute_type)
+        os.replace(aside, target)
+    except OSError:
+        if not (target / "model.bin").exists():  # else another process converted it in the meantime
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """sha256 over the model's files (weights, configuration, vocabulary, tokenizer), hexadecimal."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in {".bin", ".json", ".model", ".safetensors", ".txt"}:
+            digest.update(f"{path.name}\0{files.sha256_file(path)}\0".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A loaded model and its decoding settings. Make it with `load_engine`."""
+
+    folder: Path
+    fingerprint: str
+    device: str
+    compute_type: str
+    beam_size: int
+    max_source_tokens: int
+    batch_tokens: int
+    threads: int
+
+    @property
+    def key(self) -> str:
+        """Names everything but the sentence and the language that decides a translation; 16 hexadecimal digits."""
+        settings = {
+            "version": VERSION,
+            "model": self.fingerprint,
+            "compute_type": self.compute_type,
+            "beam_size": self.beam_size,
+            "source_language": ENGLISH,
+            "max_source_tokens": self.max_source_tokens,
+        }
+        return files.sha256_json(settings)[:16]
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(str(self.folder), src_lang=ENGLISH)
+
+    @cached_property
+    def translator(self) -> "ctranslate2.Translator":
+        import ctranslate2
+
+        inter, intra = (self.threads, 1) if self.device == "cpu" else (1, 0)
+        return ctranslate2.Translator(
+            str(self.folder),
+            device=self.device,
+            compute_type=self.compute_type,
+            inter_threads=inter,
+            intra_threads=intra,
+        )
+
+    def check_languages(self, languages: Sequence[str]) -> None:
+        """Raises ModelError that lists the languages that the model has no code for."""
+        vocabulary = self.tokenizer.get_vocab()
+        if missing := [code for code in (ENGLISH, *languages) if code not in vocabulary]:
+            raise ModelError(
+                f"The translation model {self.folder} has no language code {', '.join(missing)}. Leave them out of the mix."
+            )
+
+    def translate(self, keys: Sequence[str], texts: Sequence[str], language: str) -> pa.Table:
+        """Translate English sentences into `language`. Returns a table (schema TRANSLATIONS) in the order given."""
+        tokens: list[list[str]] = [e.tokens for e in self.tokenizer(list(texts)).encodings] if texts else []
+        classes: dict[int, list[int]] = {}
+        for i, sentence in enumerate(tokens):
+            if len(sentence) <= self.max_source_tokens:
+                classes.setdefault(max_target_tokens(len(sentence)), []).append(i)
+        outputs: list[tuple[str, str, float, int]] = [("", "too_long", 0.0, 0)] * len(tokens)
+        for limit, members in sorted(classes.items()):
+            results = self.translator.translate_batch(
+                [tokens[i] for i in members],
+                target_prefix=[[language]] * len(members),
+                beam_size=self.beam_size,
+                max_batch_size=self.batch_tokens,
+                batch_type="tokens",
+                max_input_length=0,
+                max_decoding_length=limit,
+                return_scores=True,
+                return_end_token=True,
+            )
+            for i, result in zip(members, results, strict=True):
+                outputs[i] = self._read(result.hypotheses[0], result.scores[0], language)
+        rows = [(k, t, *o) for k, t, o in zip(keys, texts, outputs, strict=True)]
+        columns = list(zip(*rows, strict=True)) or [()] * len(TRANSLATIONS)
+        return pa.table(
+            [pa.array(c, type=f.type) for c, f in zip(columns, TRANSLATIONS, strict=True)], schema=TRANSLATIONS
+        )
+
+    def _read(self, hypothesis: list[str], score: float, language: str) -> tuple[str, str, float, int]:
+        end = self.tokenizer.eos_token
+        finished = bool(hypothesis) and hypothesis[-1] == end
+        words = [t for t in hypothesis if t not in (end, language)]
+        ids = self.tokenizer.convert_tokens_to_ids(words)
+        text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+        unknown = sum(t == self.tokenizer.unk_token for t in words)
+        return text, "translated" if finished else "unfinished", round(score, 4), unknown
+
+
+@cache
+def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine:
+    """Find, convert if needed, and describe the model of a mix; its weights are loaded when first used. Cached per process.
+
+    `threads`: CPU threads for decoding, by default the cores that this process may use. Raises ModelError.
+    """
+    device = choose_device(config.device)
+    compute_type = choose_compute_type(config.compute_type, device)
+    folder = find_model(config.model, compute_type)
+    return Engine(
+        folder=folder,
+        fingerprint=folder_fingerprint(folder),
+        device=device,
+        compute_type=compute_type,
+        beam_size=config.beam_size,
+        max_source_tokens=config.max_source_tokens,
+        batch_tokens=config.batch_tokens,
+        threads=threads or len(os.sched_getaffinity(0)),
+    )
