@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from data_cards import choose, croissant, front_matter, licences, wording
 from data_cards.pictures import Pictures, data_uri
-from data_cards.tally import Tally, UnbalancedRun, count_run
+from data_cards.tally import LanguageCount, Tally, UnbalancedRun, count_run
 from pipeline import corpus, files
 from pipeline.languages import BY_NLLB, ENGLISH
 
@@ -60,6 +60,7 @@ class Run:
     """run.json"""
     examples: pa.Table
     unusable: pa.Table
+    records_read: dict[str, int]
     plan: pa.Table
     samples: pa.Table
     ledger: pa.Table
@@ -80,6 +81,7 @@ class Run:
             facts=files.read_json(folder / "run.json"),
             examples=files.read_table(folder / "examples" / "examples.parquet"),
             unusable=files.read_table(folder / "examples" / "ledger.parquet"),
+            records_read=files.read_json(folder / "examples" / "manifest.json")["records_read"],
             plan=files.read_table(folder / "plan" / "plan.parquet", columns=["example", "language"]),
             samples=files.read_table(folder / "render" / "samples.parquet"),
             ledger=files.read_table(folder / "accept" / "ledger.parquet"),
@@ -96,8 +98,9 @@ def build_card(run: Path, out: Path) -> None:
     alarm on top, so that nothing publishable comes out of a run that lost something.
     """
     data = Run.read(run)
-    rows_read = {name: facts["read"] for name, facts in data.facts.get("sources", {}).items() if "read" in facts}
-    tally = count_run(data.examples, data.unusable, data.plan, data.samples, data.ledger, data.manifest, rows_read)
+    tally = count_run(
+        data.examples, data.unusable, data.plan, data.samples, data.ledger, data.manifest, data.records_read
+    )
     view = _view(data, tally)
     environment = _environment()
     files.write_text(out / "index.html", environment.get_template("index.html.j2").render(view))
@@ -123,35 +126,30 @@ def build_card(run: Path, out: Path) -> None:
 
 def _view(data: Run, tally: Tally) -> dict[str, Any]:
     """Everything that the templates show."""
-    facts, mix = data.facts, data.facts.get("mix", {})
-    model = {
-        "licence": "unknown",
-        "fingerprint": "",
-        **data.manifest.get("translation_model", {}),
-        **facts.get("translation_model", {}),
-    }
+    facts, model = data.facts, data.facts["translation_model"]
     source_licences = _source_licences(data.examples)
     all_licences = sorted({row["licence"] for row in source_licences})
     licence = licences.inherit(model["licence"], all_licences)
     extensions = sorted(set(data.index["extension"].to_pylist()))
-    checks = facts.get("languages", {})
+    checks = {code: (check["check"], check["detail"]) for code, check in facts["languages"].items()}
+    checks[ENGLISH] = ("original", "not translated")
     written = set(data.samples["prompt_language"].to_pylist()) | set(data.samples["target_language"].to_pylist())
     shown = _draw(data, tally)
     view: dict[str, Any] = {
-        "name": facts.get("name", data.manifest["name"]),
-        "description": mix.get("description") or "",
+        "name": facts["name"],
+        "description": facts["mix"]["description"],
         "tally": tally,
         "first_language": next((x.language for x in tally.languages if x.language != ENGLISH), ENGLISH),
-        "languages": [_language(row, checks.get(row.language, {})) for row in tally.languages],
+        "languages": [_language(row, *checks[row.language]) for row in tally.languages],
         "reason_class": {reason: f"r{min(position, 6)}" for position, reason in enumerate(tally.reasons)},
-        "checks": Counter(checks.get(row.language, {}).get("check", "unverified") for row in tally.languages),
+        "checks": Counter(checks[row.language][0] for row in tally.languages),
         "check_meaning": CHECK_MEANING,
         "task_meaning": TASK_MEANING,
-        "policy": _flatten(facts.get("policy", {})),
+        "policy": _flatten(facts["policy"]),
         "model": model,
-        "mix": mix,
-        "mix_sha256": facts.get("mix_sha256", ""),
-        "versions": facts.get("versions", {}),
+        "identifier": facts["identifier"],
+        "key": data.manifest["key"],
+        "versions": facts["versions"],
         "prompts_translated": pc.sum(
             pc.and_(
                 pc.equal(data.samples["prompt_language"], data.samples["language"]),
@@ -174,9 +172,8 @@ def _view(data: Run, tally: Tally) -> dict[str, Any]:
     return view
 
 
-def _language(row: Any, check: dict[str, str]) -> dict[str, Any]:
+def _language(row: LanguageCount, check: str, detail: str) -> dict[str, Any]:
     language = BY_NLLB[row.language]
-    status = check.get("check", "unverified")
     return {
         "code": row.language,
         "tag": language.tag,
@@ -185,8 +182,8 @@ def _language(row: Any, check: dict[str, str]) -> dict[str, Any]:
         "script": language.script,
         "direction": language.direction,
         "count": row,
-        "check": status,
-        "check_detail": check.get("detail", ""),
+        "check": check,
+        "check_detail": detail,
     }
 
 
@@ -291,8 +288,10 @@ def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _summary(view: dict[str, Any]) -> str:
     tally, model = view["tally"], view["model"]
+    translated = sum(row.language != ENGLISH for row in tally.languages)
+    languages = f"{translated} languages" + (" and English" if translated < len(tally.languages) else "")
     return (
-        f"{tally.kept:,} texts about {tally.images:,} images in {len(tally.languages)} languages: prompts and targets "
+        f"{tally.kept:,} texts about {tally.images:,} images in {languages}: prompts and targets "
         f"for training vision-language models, made from {tally.examples:,} English examples by machine translation "
         f"with {model['name']}. "
         f"Of {tally.planned:,} planned texts the quality filter kept {wording.percent(tally.kept, tally.planned)}; "

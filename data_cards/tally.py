@@ -1,8 +1,8 @@
 """The sums on the card: who planned what, and where it went.
 
-Two balances must hold. Of every source: rows read = usable examples + unusable rows. Of every language: planned texts
-= samples + ledger rows, and not only as numbers: each planned text must be found again exactly once. A sum alone
-would not see one text lost and another counted twice.
+Two balances must hold. Of every source: rows read = usable examples + unusable rows (+ what a `limit` left out). Of
+every language: planned texts = samples + ledger rows, and not only as numbers: each planned text must be found again
+exactly once. A sum alone would not see one text lost and another counted twice.
 """
 
 from collections import Counter, defaultdict
@@ -47,13 +47,15 @@ class SourceCount:
     read: int
     usable: int
     unusable: dict[str, int]
+    beyond_limit: int
+    """Usable, but more than the mix's `limit` asked for."""
     images: int
     planned: int
     kept: int
 
     @property
     def balanced(self) -> bool:
-        return self.read == self.usable + sum(self.unusable.values())
+        return self.read == self.usable + sum(self.unusable.values()) + self.beyond_limit
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,13 @@ def count_run(
     samples: pa.Table,
     ledger: pa.Table,
     manifest: dict,
-    rows_read: dict[str, int],
+    records_read: dict[str, int],
 ) -> Tally:
     """Count a run and check it.
 
-    `examples` and `unusable` are the two tables of the examples stage, `plan`, `samples` and `ledger` those of the
-    stages of the same name, `manifest` is that of the shards. `rows_read` gives the rows read from each source where
-    the reader reported them; without it the source's balance is true by construction.
+    `examples` and `unusable` are the two tables of the examples stage; `plan`, `samples` and `ledger` are those of the
+    stages of the same name. `manifest` is that of the shards. `records_read` is what the examples stage has in its
+    manifest under this name: rows by source, and under `NAME:beyond_limit` how many a `limit` left out.
     """
     planned = _count(plan, "language")
     kept = _count(samples, "language")
@@ -115,13 +117,16 @@ def count_run(
     kept_by_source = _count(samples, "source")
     images_by_source = _count(examples.group_by(["source", "image_sha256"]).aggregate([]), "source")
     sources = []
-    for source in sorted({*usable_by_source, *unusable_by_source, *rows_read}):
+    for source in sorted({*usable_by_source, *unusable_by_source, *(name for name in records_read if ":" not in name)}):
         lost = _by_frequency(unusable_by_source[source])
         usable = usable_by_source.get(source, 0)
-        read = rows_read.get(source, usable + sum(lost.values()))
+        beyond = records_read.get(f"{source}:beyond_limit", 0)
+        read = records_read.get(source, 0)
         images = images_by_source.get(source, 0)
         sources.append(
-            SourceCount(source, read, usable, lost, images, planned_by_source[source], kept_by_source.get(source, 0))
+            SourceCount(
+                source, read, usable, lost, beyond, images, planned_by_source[source], kept_by_source.get(source, 0)
+            )
         )
 
     tasks_by_source = _count_pairs(samples, "source", "task")
@@ -155,6 +160,7 @@ def _find_faults(
     ]
     faults += [
         f"source {row.source}: {row.read} rows read, but {row.usable} usable + {sum(row.unusable.values())} unusable"
+        + (f" + {row.beyond_limit} beyond its limit" if row.beyond_limit else "")
         for row in sources
         if not row.balanced
     ]

@@ -5,13 +5,15 @@ from typing import Any
 
 
 def brace(names: list[str]) -> str:
-    """`shard-{00000..00007}.tar`, the notation that webdataset expands; one shard is its own name."""
-    if len(names) == 1:
-        return names[0]
-    first, last = (re.search(r"\d+", name) for name in (names[0], names[-1]))
-    if first is None or last is None:
-        return "*.tar"
-    return f"{names[0][: first.start()]}{{{first.group()}..{last.group()}}}{names[0][first.end() :]}"
+    """`shard-{00000..00007}.tar`, the notation that webdataset expands; `{a,b}` where numbers are missing (a shard that
+    got no image is not written)."""
+    parts = [re.fullmatch(r"(.*?)(\d+)(.*)", name) for name in names]
+    numbers = [part.group(2) for part in parts if part]
+    if len(names) < 2 or len(numbers) < len(names) or parts[0] is None:
+        return ",".join(names) if len(names) < 2 else "{" + ",".join(names) + "}"
+    is_whole = int(numbers[-1]) - int(numbers[0]) == len(numbers) - 1
+    inside = f"{numbers[0]}..{numbers[-1]}" if is_whole else ",".join(numbers)
+    return f"{parts[0].group(1)}{{{inside}}}{parts[0].group(3)}"
 
 
 def slug(text: str) -> str:

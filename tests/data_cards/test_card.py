@@ -18,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from data_cards import licences
+from data_cards import licences, wording
 from data_cards.card import build_card
 from data_cards.pictures import Pictures
 from data_cards.tally import UnbalancedRun
@@ -31,8 +31,8 @@ OWN_WORDS = {"arb_Arab": "قطة على سجادة", "heb_Hebr": "חתול על 
 
 
 def build_run(folder: Path, model_licence: str = "Apache-2.0", hostile: bool = True) -> Path:
-    """Four examples about three images (one of them WebP), each in all LANGUAGES; German loses one text and Yoruba
-    all but one."""
+    """Four examples about three images (one of them WebP), each in all LANGUAGES, and one in English; German loses
+    one text and Yoruba all but one."""
     images = {}
     for position, (extension, colour) in enumerate([("jpg", "red"), ("png", "green"), ("webp", "blue")]):
         data = io.BytesIO()
@@ -77,7 +77,7 @@ def build_run(folder: Path, model_licence: str = "Apache-2.0", hostile: bool = T
 
     plan, samples, ledger = [], [], []
     for id, task, sha, fields in examples:
-        for language in LANGUAGES:
+        for language in [*LANGUAGES, *([ENGLISH] if id == "s:cat" else [])]:
             plan.append({"example": id, "language": language, "assigned_by": "share"})
             row = {
                 "id": corpus.planned_id(id, language),
@@ -86,8 +86,8 @@ def build_run(folder: Path, model_licence: str = "Apache-2.0", hostile: bool = T
                 "task": task,
                 "language": language,
             }
-            scores = {"length_ratio": 1.25, "language_label": "xx"}
-            own = OWN_WORDS.get(language, f"({language})")
+            scores = None if language == ENGLISH else {"length_ratio": 1.25, "language_label": "xx"}
+            own = "a cat on a rug" if language == ENGLISH else OWN_WORDS.get(language, f"({language})")
             translated = [
                 {"role": r, "source": t, "text": t if r == "label" else f"{own} {t if id == 't:hostile' else ''}"}
                 for r, t in fields
@@ -129,19 +129,25 @@ def build_run(folder: Path, model_licence: str = "Apache-2.0", hostile: bool = T
     write("plan/plan.parquet", plan, corpus.PLAN)
     write("accept/ledger.parquet", ledger, corpus.LEDGER)
     write("render/samples.parquet", samples, corpus.SAMPLES)
+    files.write_json(folder / "examples/manifest.json", {"records_read": {"s": 4, "s:beyond_limit": 2, "t": 3}})
     write_shard(folder, samples, images)
     files.write_json(
         folder / "run.json",
         {
             "name": "tiny",
-            "mix": {"description": "A tiny run.", "translation": {"beam_size": 1}},
-            "mix_sha256": "ab" * 32,
-            "translation_model": {"name": "toy", "fingerprint": "cd" * 32, "licence": model_licence},
+            "mix": {"description": "A tiny run."},
+            "translation_model": {
+                "name": "toy",
+                "fingerprint": "cd" * 32,
+                "licence": model_licence,
+                "beam_size": 1,
+                "compute_type": "int8",
+            },
             "policy": {"length_ratio": {"minimum": 0.3, "maximum": 3.0}},
             "languages": {
                 code: {"check": "unverified" if code == "yor_Latn" else "checked", "detail": ""} for code in LANGUAGES
             },
-            "sources": {"s": {"read": 2}, "t": {"read": 3}},
+            "identifier": {"name": "lid.176.ftz"},
             "versions": {"polyalign": "0.1.0"},
         },
     )
@@ -169,7 +175,7 @@ def write_shard(folder: Path, samples: list[dict], images: dict[str, tuple[str, 
     with tarfile.open(shards / "shard-00000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
         for sha in sorted(images):
             extension, data = images[sha]
-            texts = [{name: row[name] for name in columns} for row in samples if row["image_sha256"] == sha]
+            texts = [{name: row[name] or {} for name in columns} for row in samples if row["image_sha256"] == sha]
             about = {"sha256": sha, "file": "x.png", "width": 90, "height": 60, "licence": "CC0-1.0", "credit": ""}
             content = files.json_bytes({"image": about, "texts": texts})
             offsets = []
@@ -259,8 +265,8 @@ class Elements(HTMLParser):
 def test_page_shows_the_sum_and_its_check_mark(card: Path) -> None:
     text = re.sub(r"<[^>]+>|\s+", " ", (card / "index.html").read_text(encoding="utf-8"))
     text = re.sub(r"\s+", " ", text)
-    assert "24 planned = 20 samples + 4 in the ledger ✓" in text
-    assert "5 rows read = 4 usable examples + 1 unusable ✓" in text
+    assert "25 planned = 21 samples + 4 in the ledger ✓" in text
+    assert "7 rows read = 4 usable examples + 1 unusable + 2 beyond a source's limit ✓" in text
     assert "4 planned = 1 samples + 3 in the ledger ✓" in text  # Yoruba
     assert "✗" not in text
 
@@ -288,9 +294,7 @@ def test_a_lost_text_is_seen_although_another_is_there_twice(run: Path) -> None:
 
 
 def test_a_row_that_a_reader_lost_raises_the_alarm(run: Path) -> None:
-    facts = files.read_json(run / "run.json")
-    facts["sources"]["t"]["read"] = 4
-    files.write_json(run / "run.json", facts)
+    files.write_json(run / "examples/manifest.json", {"records_read": {"s": 4, "s:beyond_limit": 2, "t": 4}})
     with pytest.raises(UnbalancedRun, match="source t: 4 rows read"):
         build_card(run, run / "card")
 
@@ -396,6 +400,33 @@ def test_a_damaged_shard_gets_no_card(run: Path) -> None:
         build_card(run, run / "card")
 
 
+def test_a_run_that_accepted_nothing_still_gets_its_card(run: Path) -> None:
+    plan, samples = files.read_table(run / "plan/plan.parquet"), files.read_table(run / "render/samples.parquet")
+    yoruba = pc.equal(plan["language"], "yor_Latn")
+    files.write_table(run / "plan/plan.parquet", plan.filter(pc.and_(yoruba, pc.not_equal(plan["example"], "s:cat"))))
+    ledger = files.read_table(run / "accept/ledger.parquet")
+    files.write_table(run / "accept/ledger.parquet", ledger.filter(pc.equal(ledger["language"], "yor_Latn")))
+    files.write_table(run / "render/samples.parquet", samples.slice(0, 0))
+    files.write_table(run / "shards/index.parquet", files.read_table(run / "shards/index.parquet").slice(0, 0))
+    manifest = files.read_json(run / "shards/manifest.json")
+    files.write_json(run / "shards/manifest.json", {**manifest, "shards": [], "samples": 0})
+    build_card(run, run / "card")
+    assert "No text in this language was accepted." in (run / "card/index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["s-0.tar", "s-1.tar", "s-2.tar"], "s-{0..2}.tar"),
+        (["s-00.tar", "s-02.tar"], "s-{00,02}.tar"),
+        (["s-00.tar"], "s-00.tar"),
+        ([], ""),
+    ],
+)
+def test_shard_names_are_written_as_webdataset_expands_them(names: list[str], expected: str) -> None:
+    assert wording.brace(names) == expected
+
+
 def test_pictures_keep_to_their_budget(run: Path) -> None:
     pictures = Pictures(run / "shards", files.read_table(run / "shards" / "index.parquet"))
     wanted = pc.unique(files.read_table(run / "render/samples.parquet")["image_sha256"]).to_pylist()
@@ -418,4 +449,4 @@ def test_the_code_in_the_readme_runs_as_pasted(
     for program in programs:
         exec(program.replace("path/or/name/of/this/folder", str(published)), {})
         printed = capsys.readouterr().out
-        assert printed.count("→") == 20 and "yor_Latn" in printed and "(91, 60)" in printed
+        assert printed.count("→") == 21 and "yor_Latn" in printed and "(91, 60)" in printed
