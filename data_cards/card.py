@@ -46,9 +46,9 @@ TASK_MEANING = {
     "matching": "is this caption true? → yes or no",
 }
 CHECK_MEANING = {
-    "checked": "the identifier knows this language by its own label",
+    "checked": "the identifier tells this language from all others",
     "group": "the identifier can only tell its group of confusable languages",
-    "unverified": "the identifier does not know this language: its texts were not checked for language",
+    "unverified": "the identifier does not know this language: its texts were only told from English",
 }
 
 
