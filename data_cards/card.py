@@ -105,6 +105,8 @@ def build_card(run: Path, out: Path) -> None:
     environment = _environment()
     files.write_text(out / "index.html", environment.get_template("index.html.j2").render(view))
     if not tally.balanced:
+        for name in ("README.md", "croissant.json"):  # of an earlier, good run
+            (out / name).unlink(missing_ok=True)
         raise UnbalancedRun(
             f"{run} does not add up, so it gets no card ({out / 'index.html'} shows where): "
             + "; ".join(tally.faults[:5])
