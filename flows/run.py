@@ -72,7 +72,8 @@ class Run:
 
     def stages(self) -> dict[str, Stage]:
         """The stages by name, in order."""
-        mix, found = self.mix, {}
+        mix = self.mix
+        found: dict[str, Stage] = {}
 
         def add(name: str, stage_version: int, config: Any, *after: str) -> None:
             found[name] = stage(self.folder, name, stage_version, config, [found[a] for a in after])

@@ -39,22 +39,18 @@ from pipeline.stage import run_stage
 
 logger = logging.getLogger("polyalign")
 
-block_task = task(name="translate-block", retries=2, retry_delay_seconds=3, cache_policy=NO_CACHE, persist_result=False)
-step_task = task(cache_policy=NO_CACHE, persist_result=False)
-
-
-@block_task
+@task(name="translate-block", retries=2, retry_delay_seconds=3, cache_policy=NO_CACHE, persist_result=False)
 def translate_block(mix: str, out: str, language: str, keys: list[str], texts: list[str]) -> int:
     return steps.translate_block(open_run(mix, out), language, keys, texts)
 
 
-@step_task(name="score-language")
+@task(name="score-language", cache_policy=NO_CACHE, persist_result=False)
 def score_language(mix: str, out: str, language: str) -> int:
     steps.score_language(open_run(mix, out), language)
     return 1
 
 
-@step_task(name="write-shard")
+@task(name="write-shard", cache_policy=NO_CACHE, persist_result=False)
 def write_shard(mix: str, out: str, number: int) -> int:
     steps.write_shard(open_run(mix, out), number)
     return 1
