@@ -36,6 +36,8 @@ fits in a mail."""
 HERO_PIXELS = 560
 CHARACTERS_SHOWN = 420
 """A longer text is cut on the page, with an ellipsis; the dataset has the whole."""
+REJECTED_CHARACTERS_SHOWN = 160
+"""Of each field of a rejected text: a loop is recognised at once."""
 
 TASK_MEANING = {
     "captioning": "asked for a caption → the caption",
@@ -223,10 +225,10 @@ def _draw(data: Run, tally: Tally) -> dict[str, Any]:
     }
 
 
-def _text(text: str, code: str) -> dict[str, str]:
+def _text(text: str, code: str, longest: int = CHARACTERS_SHOWN) -> dict[str, str]:
     """A text with what a browser must know to set it."""
     language = BY_NLLB[code]
-    cut = text if len(text) <= CHARACTERS_SHOWN else text[:CHARACTERS_SHOWN].rstrip() + " …"
+    cut = text if len(text) <= longest else text[:longest].rstrip() + " …"
     return {
         "text": cut,
         "tag": language.tag,
@@ -245,7 +247,7 @@ def _sample(row: dict[str, Any]) -> dict[str, Any]:
         "prompt": _text(row["prompt"], row["prompt_language"]),
         "target": _text(row["target"], row["target_language"]),
         "english": _text(row["english"] or "", ENGLISH),
-        "translated": row["target_language"] != ENGLISH,
+        "translated": row["language"] != ENGLISH,
     }
 
 
@@ -262,8 +264,8 @@ def _rejected(row: dict[str, Any]) -> dict[str, Any]:
         "fields": [
             {
                 "role": field["role"],
-                "source": _text(field["source"] or "", ENGLISH),
-                "text": _text(field["text"] or "", row["language"]),
+                "source": _text(field["source"] or "", ENGLISH, REJECTED_CHARACTERS_SHOWN),
+                "text": _text(field["text"] or "", row["language"], REJECTED_CHARACTERS_SHOWN),
             }
             for field in row["fields"] or []
             if field["role"] not in corpus.UNTRANSLATED_ROLES
