@@ -7,7 +7,7 @@ around it.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ CHARACTERS_SHOWN = 420
 """A longer text is cut on the page, with an ellipsis; the dataset has the whole."""
 REJECTED_CHARACTERS_SHOWN = 160
 """Of each field of a rejected text: a loop is recognised at once."""
+CREDITS_SHOWN = 12
+"""Of each licence of each source."""
 
 TASK_MEANING = {
     "captioning": "asked for a caption → the caption",
@@ -274,10 +276,19 @@ def _rejected(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source_licences(examples: pa.Table) -> list[dict[str, Any]]:
-    """Licence and credit of every part of the sources, most examples first."""
+    """The sources' parts by licence, most examples first, each with whom to credit. Credits can be as many as images, so
+    only the most frequent are named here; every image's JSON has its own."""
     table = examples.group_by(["source", "licence", "credit"]).aggregate([([], "count_all")])
-    rows = table.rename_columns({"count_all": "examples"}).to_pylist()
-    return sorted(rows, key=lambda row: (row["source"], -row["examples"], row["licence"], row["credit"] or ""))
+    parts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in table.to_pylist():
+        parts[row["source"], row["licence"]][row["credit"] or ""] += row["count_all"]
+    rows = []
+    for (source, licence), credits in parts.items():
+        named = [credit for credit, _ in sorted(credits.items(), key=lambda item: (-item[1], item[0])) if credit]
+        more = len(named) - CREDITS_SHOWN
+        credit = "; ".join(named[:CREDITS_SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
+        rows.append({"source": source, "licence": licence, "credit": credit, "examples": credits.total()})
+    return sorted(rows, key=lambda row: (row["source"], -row["examples"], row["licence"]))
 
 
 def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -319,6 +330,5 @@ def _environment() -> jinja2.Environment:
         "size": wording.size,
         "markdown": wording.markdown,
         "licence_link": licences.link,
-        "licence_parts": licences.split,
     }
     return environment

@@ -22,14 +22,18 @@ HUB_LICENCES = {
     "cc-by-nc-sa-2.0": 5, "cc-by-nc-sa-3.0": 5, "cc-by-nc-sa-4.0": 5,
     "cc-by-nd-4.0": 6, "cc-by-nc-nd-3.0": 6, "cc-by-nc-nd-4.0": 6,
 }  # fmt: skip
+# Statements of rights instead of a licence, as museums and space agencies give them.
+UNRESTRICTED = {"public domain", "no known copyright restrictions"}
 # Permissive, but without an identifier on the hub: they never win against anything, and alone they are "other".
 OTHER_PERMISSIVE = {"unicode-3.0", "unicode-dfs-2016", "psf-2.0", "hpnd"}
 UNKNOWN = 7
 
 
 def split(expression: str) -> list[str]:
-    """The licences of an SPDX expression whose parts all apply: `"OFL-1.1 AND Unicode-3.0"` gives two."""
-    return [part.strip("() ") for part in re.split(r"\s+AND\s+", expression) if part.strip("() ")]
+    """The licences of an expression whose parts all apply: `"OFL-1.1 AND Unicode-3.0"` and `"CC0-1.0 (text), MIT
+    (picture)"` give two each. A remark in brackets is dropped."""
+    parts = re.split(r"\s+AND\s+|,\s*", expression.strip())
+    return list(dict.fromkeys(name for part in parts if (name := re.sub(r"\s+\([^)]*\)$", "", part).strip("() "))))
 
 
 def hub_identifier(licence: str) -> str:
@@ -40,6 +44,8 @@ def hub_identifier(licence: str) -> str:
 
 def rank(licence: str) -> int:
     """How restrictive, 0 (public domain) to 7 (not known here)."""
+    if licence.lower() in UNRESTRICTED:
+        return 0
     if licence.lower() in OTHER_PERMISSIVE:
         return 1
     return HUB_LICENCES.get(hub_identifier(licence), UNKNOWN)

@@ -373,7 +373,16 @@ def test_the_most_restrictive_licence_is_inherited(tmp_path: Path, model: str, e
 def test_a_source_more_restrictive_than_the_model_decides() -> None:
     assert licences.inherit("MIT", ["CC0-1.0", "CC-BY-NC-SA-4.0"]) == "CC-BY-NC-SA-4.0"
     assert licences.inherit("MIT", ["CC0-1.0", "Acme Data Licence"]) == "Acme Data Licence"
-    assert licences.inherit("Apache-2.0", ["MIT"]) == "Apache-2.0"
+    assert licences.inherit("Apache-2.0", ["MIT", "public domain (picture), CC0-1.0 (text)"]) == "Apache-2.0"
+
+
+def test_licences_of_an_expression_all_apply() -> None:
+    assert licences.split("OFL-1.1 AND Unicode-3.0") == ["OFL-1.1", "Unicode-3.0"]
+    assert licences.split("no known copyright restrictions (picture), CC0-1.0 (text)") == [
+        "no known copyright restrictions",
+        "CC0-1.0",
+    ]
+    assert licences.split("(MIT)") == ["MIT"] and licences.split("") == []
 
 
 def test_croissant_names_every_file_with_its_sha256(card: Path, run: Path) -> None:
