@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import data_cards.card
 import pipeline.plan
 import pipeline.quality.accept
 import pipeline.quality.score
@@ -32,8 +33,6 @@ from pipeline.stage import Stage, stage
 from pipeline.translate import Engine, load_engine
 
 logger = logging.getLogger(__name__)
-
-CARD_VERSION = 1
 
 PACKAGES = (
     "ctranslate2",
@@ -104,19 +103,19 @@ class Run:
             [mix.name, mix.shards.model_dump(mode="json"), self.describe()["translation_model"]],
             "render",
         )
-        add("card", CARD_VERSION, [mix.description], "shards")
+        shown = {k: v for k, v in self.describe().items() if k not in ("mix", "mix_sha256")}
+        add("card", data_cards.card.VERSION, [mix.description, shown], "shards")
         return found
 
     def describe(self) -> dict[str, Any]:
         """What `run.json` holds."""
+        model = self.mix.translation.model
         return {
             "name": self.mix.name,
             "mix": describe(self.mix),
             "mix_sha256": files.sha256_json(describe(self.mix)),
             "translation_model": {
-                "name": Path(self.mix.translation.model).name
-                if Path(self.mix.translation.model).exists()
-                else self.mix.translation.model,
+                "name": self.mix.translation.name or (Path(model).name if Path(model).exists() else model),
                 "fingerprint": self.engine.fingerprint,
                 "licence": self.mix.translation.licence,
                 "compute_type": self.engine.compute_type,

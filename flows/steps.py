@@ -37,6 +37,13 @@ def table(run: Run, stage: str, name: str) -> pa.Table:
     return files.read_table(run.folder / stage / f"{name}.parquet")
 
 
+def write_description(run: Run) -> None:
+    """Write run.json, unless it is there as it should be."""
+    path, content = run.folder / "run.json", run.describe()
+    if not path.exists() or files.read_json(path) != content:
+        files.write_json(path, content)
+
+
 def make_examples(run: Run) -> bool:
     def build(stage: Any) -> dict[str, Any]:
         examples, ledger, counts = read_examples(run.mix)

@@ -20,6 +20,10 @@ from typing import Any
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+if __name__ == "__main__":
+    os.environ.setdefault(
+        "PREFECT_LOGGING_LEVEL", "WARNING"
+    )  # the flow tells its progress itself; a line a task would bury it
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -38,6 +42,7 @@ from pipeline.sources.read import read_examples
 from pipeline.stage import run_stage
 
 logger = logging.getLogger("polyalign")
+
 
 @task(name="translate-block", retries=2, retry_delay_seconds=3, cache_policy=NO_CACHE, persist_result=False)
 def translate_block(mix: str, out: str, language: str, keys: list[str], texts: list[str]) -> int:
@@ -78,7 +83,7 @@ def translate_mix(mix: str = "demo/mix.yaml", out: str = "runs/demo") -> dict[st
 
 
 def build(run: Run, mix: str, out: str) -> None:
-    files.write_json(run.folder / "run.json", run.describe())
+    steps.write_description(run)
     for name, step in (("examples", steps.make_examples), ("plan", steps.make_plan), ("requests", steps.make_requests)):
         say(name, step(run))
     stages = run.stages()
@@ -183,6 +188,15 @@ def dry_run(run: Run, write: Callable[[str], Any]) -> None:
     write(f"Stages done already: {', '.join(done) or 'none'}. Nothing was written.\n")
 
 
+def talk() -> None:
+    """Show the flow's own messages on the terminal, without Prefect's decoration."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m flows.translate_mix", description="Translate an English mix, filter it, and write shards."
@@ -192,8 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument("--workers", type=int, default=None, help="tasks at once (default: the CPU cores)")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logger.setLevel(logging.INFO)
+    talk()
     try:
         run = open_run(options.mix, options.out)
         if options.dry_run:
@@ -204,9 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
             logger.info("Nothing to do: every stage of %s is done.", options.out)
             return 0
         workers = options.workers or len(os.sched_getaffinity(0))
-        translate_mix.with_options(task_runner=ThreadPoolTaskRunner(max_workers=workers))(
-            mix=options.mix, out=options.out
-        )
+        runner: Any = ThreadPoolTaskRunner(max_workers=workers)
+        translate_mix.with_options(task_runner=runner)(mix=options.mix, out=options.out)
     except (ValueError, RunLocked) as error:
         sys.stderr.write(f"{error}\n")
         return 2

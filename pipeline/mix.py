@@ -88,6 +88,8 @@ class TranslationConfig(_Section):
 
     model: str
     """A converted CTranslate2 folder, a Hugging Face folder, or a hub id. A path that exists wins over a hub id."""
+    name: str | None = None
+    """What cards call the model; by default the folder's name or the hub id."""
     licence: str = "see the model's card"
     """Licence of the model; the dataset card inherits it."""
     compute_type: str = "auto"

@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.corpus import ROLES, TASKS
+from pipeline.languages import ENGLISH
+from pipeline.render import PromptError, choose_template, fill, prompt_texts, read_templates, worst_scores
+
+GOLDEN = Path(__file__).with_name("golden_prompts.json")
+FIELDS = {
+    "captioning": [("caption", "Ein Hund.")],
+    "vqa": [("question", "Was ist das?"), ("answer", "ein Hund")],
+    "question_generation": [("question", "Was ist das?"), ("answer", "ein Hund")],
+    "instruction": [
+        ("instruction", "Was ist das?"),
+        ("response", "Ein Hund."),
+        ("instruction", "Und?"),
+        ("response", "Er läuft."),
+    ],
+    "reasoning": [("question", "Was ist das?"), ("answer", "ein Hund"), ("rationale", "Er bellt.")],
+    "matching": [("caption", "Ein Hund."), ("label", "yes")],
+}
+
+
+def fields(task):
+    return [{"role": r, "text": t} for r, t in FIELDS[task]]
+
+
+def rendered():
+    templates = read_templates()
+    translated = {text: f"[{text}]" for text in prompt_texts(templates)}
+    return {t.id: list(fill(t, "deu_Latn", fields(task), translated)) for task in TASKS for t in templates[task]}
+
+
+def test_every_template_renders_as_the_golden_file_says():
+    """To accept a change on purpose: python -m tests.pipeline.test_render"""
+    assert rendered() == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_template_loses_a_field(task):
+    """The paper's scripts lost the rationale of one template."""
+    for template in read_templates()[task]:
+        prompt, target = rendered()[template.id]
+        for role, text in FIELDS[task]:
+            assert text in prompt + target, (template.id, role)
+        assert "{" not in prompt + target
+        assert target.strip()
+
+
+def test_prompt_files_that_lose_or_invent_a_role_are_refused(tmp_path):
+    source = Path(read_templates.__wrapped__.__globals__["FOLDER"])
+    for task in ROLES:
+        (tmp_path / f"{task}.yaml").write_text((source / f"{task}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    path = tmp_path / "vqa.yaml"
+    good = path.read_text(encoding="utf-8")
+    for bad, message in (
+        (good.replace("{question}", "{query}", 1), "query"),
+        (good.replace("{question} Answer in", "Answer in"), "question"),
+    ):
+        path.write_text(bad, encoding="utf-8")
+        read_templates.cache_clear()
+        with pytest.raises(PromptError, match=rf"vqa\.yaml: .*{message}"):
+            read_templates(tmp_path)
+    path.unlink()
+    with pytest.raises(PromptError, match="vqa"):
+        read_templates(tmp_path)
+
+
+@given(st.integers(), st.floats(0, 1))
+def test_a_translated_prompt_is_taken_only_where_all_its_texts_were_accepted(number, share):
+    templates = read_templates()["vqa"]
+    everything = {text: text for text in prompt_texts(read_templates())}
+    chosen = choose_template(f"s:{number}@deu_Latn", "deu_Latn", templates, everything, share)
+    assert chosen == choose_template(f"s:{number}@deu_Latn", "deu_Latn", templates, everything, share)
+    assert not choose_template(f"s:{number}@deu_Latn", "deu_Latn", templates, {}, share).is_translated
+    assert not choose_template(f"s:{number}@{ENGLISH}", ENGLISH, templates, everything, share).is_translated
+    if chosen.is_translated:
+        rest = {k: v for k, v in everything.items() if k != chosen.texts()[0]}
+        assert choose_template(f"s:{number}@deu_Latn", "deu_Latn", templates, rest, share) != chosen
+
+
+def test_the_share_of_translated_prompts_is_that_of_the_mix_and_templates_are_spread():
+    templates = read_templates()["vqa"]
+    everything = {text: text for text in prompt_texts(read_templates())}
+    chosen = [choose_template(f"s:{i}@deu_Latn", "deu_Latn", templates, everything, 0.3) for i in range(2000)]
+    assert abs(sum(t.is_translated for t in chosen) / 2000 - 0.3) < 0.05
+    assert {t.id for t in chosen} == {t.id for t in templates}
+
+
+def test_a_sample_has_the_worst_of_its_fields_scores():
+    one = {"source_copy": 0.1, "script_share": 1.0, "length_ratio": 1.5, "repetition": 0.0, "language_label": "de"}
+    two = {"source_copy": 0.0, "script_share": 0.5, "length_ratio": 0.2, "repetition": 0.3, "language_label": "de"}
+    assert worst_scores([one, two]) == {**one, "script_share": 0.5, "length_ratio": 0.2, "repetition": 0.3}
+    assert worst_scores([]) is None
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(rendered(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
