@@ -1,0 +1,91 @@
+"""LoRA on every linear layer of the language model, by an anchored pattern for each architecture.
+
+PEFT matches a list of target names by `endswith("." + name)`, so a short name catches the wrong modules (the Q-Former has `key` and `value` too)
+or none at all, without a word. Here the pattern must match a module's whole path, and the number of adapted modules must be what the
+architecture's layers add up to.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import Blip2ForConditionalGeneration, PreTrainedConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where LoRA goes in one family of language models."""
+
+    pattern: str
+    """Regular expression for the whole path of a module within `Blip2ForConditionalGeneration`."""
+    modules: Callable[[PreTrainedConfig], int]
+    """From the language model's configuration to the number of modules that the pattern must match."""
+
+
+T5 = Targets(
+    pattern=(
+        r"^language_model\.(encoder|decoder)\.block\.\d+\.layer\.\d+\."
+        r"((SelfAttention|EncDecAttention)\.(q|k|v|o)|DenseReluDense\.(wi|wi_0|wi_1|wo))$"
+    ),
+    # self-attention in both stacks, cross-attention in the decoder, two or (gated) three feed-forward matrices
+    modules=lambda c: c.num_layers * (4 + 2 + c.is_gated_act) + c.num_decoder_layers * (8 + 2 + c.is_gated_act),
+)
+LLAMA = Targets(
+    pattern=r"^language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)$",
+    modules=lambda c: 7 * c.num_hidden_layers,
+)
+M2M100 = Targets(
+    pattern=(
+        r"^language_model\.model\.(encoder|decoder)\.layers\.\d+\."
+        r"((self_attn|encoder_attn)\.(q_proj|k_proj|v_proj|out_proj)|fc1|fc2)$"
+    ),
+    modules=lambda c: 6 * c.encoder_layers + 10 * c.decoder_layers,
+)
+BLOOM = Targets(
+    pattern=r"^language_model\.transformer\.h\.\d+\.(self_attention\.(query_key_value|dense)|mlp\.(dense_h_to_4h|dense_4h_to_h))$",
+    modules=lambda c: 4 * c.n_layer,
+)
+
+TARGETS = {
+    "t5": T5,
+    "mt5": T5,
+    "umt5": T5,
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "gemma": LLAMA,
+    "gemma2": LLAMA,
+    "bloom": BLOOM,
+    "m2m_100": M2M100,
+}
+"""`model_type` of the language model → where LoRA goes."""
+
+
+def add_lora(model: Blip2ForConditionalGeneration, rank: int = 8, alpha: int = 16, dropout: float = 0.05) -> PeftModel:
+    """Put LoRA layers into the language model of `model`, in place, and return PEFT's wrapper of it (for saving).
+
+    The defaults are mBLIP's. Raises ValueError when the architecture is unknown or another number of modules than expected was adapted.
+    """
+    text_config = model.config.text_config
+    targets = TARGETS.get(text_config.model_type)
+    if targets is None:
+        raise ValueError(
+            f"No LoRA pattern for language models of type {text_config.model_type!r}; known: {', '.join(sorted(TARGETS))}. "
+            "Add its pattern and module count to model/adapt.py."
+        )
+    wrapped = get_peft_model(
+        model,
+        LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets.pattern, bias="none"),
+    )
+    adapted = len(wrapped.base_model.targeted_module_names)
+    expected = targets.modules(text_config)
+    if adapted != expected:
+        raise ValueError(
+            f"LoRA was put on {adapted} modules of a {text_config.model_type} that should have {expected} linear layers."
+        )
+    log.info("LoRA of rank %d on %d modules of the %s", rank, adapted, text_config.model_type)
+    return wrapped

@@ -1,0 +1,134 @@
+"""The training loss: one encoding an image, and logits only where there is a label.
+
+With a vocabulary of 250,000 the logits of a whole batch are the largest tensor of a step by far (32 × 64 positions: 1.9 GiB in float32, three
+times that with gradients). Here the hidden states at label positions are picked before the output matrix, and the cross-entropy is
+computed in chunks whose logits are made again in the backward pass. `check_against_plain` proves on a batch at hand that the result is the
+loss that transformers' own forward gives; architectures that do something to the logits after the output matrix (soft-capping, scaling)
+fail there instead of training wrongly.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+from transformers import Blip2ForConditionalGeneration
+
+from model.inputs import IGNORED
+
+CHUNK = 2048
+"""Label positions whose logits exist at one time: 2 GiB in float32 with a vocabulary of 250,000."""
+
+
+def encode_images(model: Blip2ForConditionalGeneration, pixel_values: Tensor) -> Tensor:
+    """The vision encoder's output (images, patches + 1, width), without a gradient graph: the encoder is frozen.
+
+    `pixel_values`: (images, 3, height, width), normalised. Not inference mode, whose tensors the Q-Former's backward could not keep.
+    """
+    with torch.no_grad():
+        return model.vision_model(pixel_values=pixel_values).last_hidden_state
+
+
+def image_embeddings(model: Blip2ForConditionalGeneration, vision_states: Tensor) -> Tensor:
+    """What stands for each image in the language model's input: (images, query tokens, language model width)."""
+    queries = model.query_tokens.expand(vision_states.shape[0], -1, -1)
+    mask = torch.ones(vision_states.shape[:2], dtype=torch.long, device=vision_states.device)
+    states = model.qformer(
+        query_embeds=queries, encoder_hidden_states=vision_states, encoder_attention_mask=mask
+    ).last_hidden_state
+    return model.language_projection(states.to(model.language_projection.weight.dtype))
+
+
+def label_states(
+    model: Blip2ForConditionalGeneration,
+    images: Tensor,
+    image_of_text: Tensor,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states at the positions that have a label.
+
+    `images`: (images, query tokens, width) from `image_embeddings`; `image_of_text`: (texts,), which of them each text is about; the rest
+    from `model.inputs.stack`. Returns (states (label positions, width), labels (label positions,), text of each position).
+    """
+    language_model = model.language_model
+    embeddings = language_model.get_input_embeddings()(input_ids)
+    places = (input_ids == model.config.image_token_index).unsqueeze(-1)
+    embeddings = embeddings.masked_scatter(places, images[image_of_text].to(embeddings.dtype))
+    if model.config.use_decoder_only_language_model:
+        states = language_model.get_decoder()(
+            inputs_embeds=embeddings, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state[:, :-1]
+        labels = labels[:, 1:]
+    else:
+        memory = language_model.get_encoder()(inputs_embeds=embeddings, attention_mask=attention_mask).last_hidden_state
+        states = language_model.get_decoder()(
+            input_ids=shift_right(
+                labels, model.config.text_config.decoder_start_token_id, model.config.text_config.pad_token_id
+            ),
+            encoder_hidden_states=memory,
+            encoder_attention_mask=attention_mask,
+            use_cache=False,
+        ).last_hidden_state
+    has_label = labels != IGNORED
+    return states[has_label], labels[has_label], has_label.nonzero()[:, 0]
+
+
+def shift_right(labels: Tensor, start: int, pad: int) -> Tensor:
+    """What a decoder reads to write `labels` (texts, tokens): the same, one place later, after the start token."""
+    shifted = labels.new_full(labels.shape, start)
+    shifted[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, pad)
+    return shifted
+
+
+def token_losses(states: Tensor, labels: Tensor, output: nn.Module, chunk: int = CHUNK) -> Tensor:
+    """Cross-entropy of each label position in nats, float32, shape (label positions,).
+
+    `states`: (label positions, width); `labels`: (label positions,); `output`: the output matrix, width → vocabulary. With gradients on,
+    each chunk's logits are computed again in the backward pass and never kept.
+    """
+
+    def losses(some_states: Tensor, some_labels: Tensor) -> Tensor:
+        return cross_entropy(output(some_states).float(), some_labels, reduction="none")
+
+    spans = [slice(start, start + chunk) for start in range(0, len(labels), chunk)]
+    if len(spans) > 1 and torch.is_grad_enabled():
+        return torch.cat([checkpoint(losses, states[span], labels[span], use_reentrant=False) for span in spans])
+    return torch.cat([losses(states[span], labels[span]) for span in spans])
+
+
+def batch_losses(
+    model: Blip2ForConditionalGeneration,
+    vision_states: Tensor,
+    image_of_text: Tensor,
+    text: dict[str, Tensor],
+    chunk: int = CHUNK,
+) -> tuple[Tensor, Tensor]:
+    """(loss of each label position in nats, text that it belongs to) for a batch; `text` is what `model.inputs.stack` returns."""
+    images = image_embeddings(model, vision_states)
+    states, labels, owners = label_states(model, images, image_of_text, **text)
+    return token_losses(states, labels, model.language_model.get_output_embeddings(), chunk), owners
+
+
+@torch.no_grad()
+def check_against_plain(
+    model: Blip2ForConditionalGeneration, pixel_values: Tensor, image_of_text: Tensor, text: dict[str, Tensor]
+) -> float:
+    """The difference between our mean loss and that of transformers' own forward on the same batch, in nats.
+
+    Raises ValueError above rounding (1e-3 relative). Dropout is off while it is measured, the model's mode is restored.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        ours = batch_losses(model, encode_images(model, pixel_values), image_of_text, text, chunk=16)[0].mean()
+        plain = model(pixel_values=pixel_values[image_of_text], **text).loss.float()
+    finally:
+        model.train(was_training)
+    difference = float((ours - plain).abs())
+    if difference > 1e-3 * max(1.0, float(plain)):
+        raise ValueError(
+            f"The chunked loss ({float(ours):.5f}) is not transformers' loss ({float(plain):.5f}) for this language model "
+            f"({model.config.text_config.model_type}); it does something between its decoder and its loss that model/loss.py does not know."
+        )
+    return difference

@@ -1,0 +1,93 @@
+"""A tokenizer and a language model of NLLB's family, both made on the spot."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import M2M100Config, M2M100ForConditionalGeneration, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from model import assemble
+
+TEXTS = [
+    "a dog and a cat on the grass",
+    "ein Hund und eine Katze im Gras",
+    "собака и кошка на траве",
+    "yes no what is it, < / s p a d > m k",
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
+    """A BPE tokenizer with NLLB's special tokens and three language codes."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    backend.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=120, special_tokens=special, show_progress=False))
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        additional_special_tokens=["eng_Latn", "deu_Latn", "rus_Cyrl"],
+    )
+    folder = tmp_path_factory.mktemp("tokenizer")
+    made.save_pretrained(folder)
+    return assemble.load_tokenizer(folder)
+
+
+@pytest.fixture(scope="session")
+def nllb(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """The folder of a tiny language model of NLLB's architecture that has no spare vocabulary row."""
+    folder = tmp_path_factory.mktemp("nllb")
+    torch.manual_seed(0)
+    config = M2M100Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        dropout=0.0,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.eos_token_id,
+    )
+    M2M100ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(params=["tiny", "tiny-decoder", "tiny-nllb"])
+def model(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerBase, nllb: Path):
+    """Each preset's model, freshly built."""
+    folder = nllb if request.param == "tiny-nllb" else None
+    return assemble.build(assemble.PRESETS[request.param], tokenizer, seed=0, language_model=folder)
+
+
+@pytest.fixture
+def batch(model, tokenizer):
+    """Two images, three texts of unequal length: keyword arguments of `model.loss.check_against_plain`."""
+    from model.inputs import Layout, stack, tokenize
+
+    prompts, targets = ["what is it", "cat", "a dog on the grass"], ["a dog", "no", "ein Hund und eine Katze"]
+    layout = Layout.of(model.config, tokenizer)
+    languages = ["eng_Latn", "eng_Latn", "deu_Latn"]
+    texts = tokenize(tokenizer, layout, prompts, targets, ["eng_Latn"] * 3, languages, 32, 32)
+    size = model.config.vision_config.image_size
+    return {
+        "pixel_values": torch.randn(2, 3, size, size),
+        "image_of_text": torch.tensor([0, 1, 0]),
+        "text": stack(layout, texts),
+    }

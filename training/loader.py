@@ -1,0 +1,258 @@
+"""Samples out of shards, through the offset index that stands beside the tars (`docs/formats.md`).
+
+A sample is read with two plain reads at known offsets: about ten times what walking through a tar gives, and at any place. Whatever is wrong
+with the data stops the run with the file's name and what to do; a picture that can't be decoded is never replaced by another or by zeros.
+"""
+
+import glob
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from model.inputs import Layout, TokenizedText, stack, tokenize
+
+FORMAT = "polyalign-shards/1"
+DECODED_IMAGES_KEPT = 512
+
+
+class ShardError(Exception):
+    """Something is wrong with the shards; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The rows of the index that a run trains on, and a digest of everything that decides them."""
+
+    folder: Path
+    rows: list[dict]
+    """Rows of index.parquet, in the index's order."""
+    images: NDArray[np.int64]
+    """(rows,): which image each row is about, numbered by first appearance."""
+    digest: str
+    """sha256 of the manifest's list of shards and of the selection: the same digest means the same rows in the same order."""
+
+
+def open_shards(pattern: str, languages: Sequence[str] = (), keep: Callable[[dict], bool] | None = None) -> Shards:
+    """The shards that `pattern` (a glob of tars in one folder) names, restricted to `languages` (all when empty) and to rows that `keep` admits.
+
+    Raises ShardError when no tar matches, manifest.json or index.parquet is missing or from another build, a tar is missing or has another
+    size than the manifest says, or no row is left.
+    """
+    found = {Path(path).name for path in glob.glob(pattern)}
+    folder = Path(pattern).parent
+    if not found:
+        raise ShardError(
+            f"No shard matches {pattern}. Build them with `python -m flows.translate_mix MIX --out RUN`, or correct --shards."
+        )
+    manifest_path, index_path = folder / "manifest.json", folder / "index.parquet"
+    for path in (manifest_path, index_path):
+        if not path.is_file():
+            raise ShardError(
+                f"{path} is missing: the shards were not finished or only partly copied. Run the flow again, or copy the whole folder."
+            )
+    manifest = json.loads(manifest_path.read_bytes())
+    if manifest.get("format") != FORMAT:
+        raise ShardError(
+            f"{manifest_path} is of format {manifest.get('format')!r}, this trainer reads {FORMAT!r}: build the shards again."
+        )
+    listed = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
+    if hashlib.sha256(index_path.read_bytes()).hexdigest() != manifest["index"]["sha256"]:
+        raise ShardError(
+            f"{index_path} is not the index that {manifest_path} names: copy both from the same build, or build the shards again."
+        )
+    for name in sorted(found):
+        if name not in listed:
+            raise ShardError(f"{folder / name} is not in {manifest_path}: remove the stray file, or narrow --shards.")
+        size = (folder / name).stat().st_size
+        if size != listed[name]:
+            raise ShardError(
+                f"{folder / name} has {size} bytes, its manifest says {listed[name]}: it is truncated or from another build. Copy or build it again."
+            )
+    for name in sorted(listed.keys() - found):
+        if not (folder / name).exists():  # a glob that leaves out a shard that is there is a choice
+            raise ShardError(
+                f"{folder / name} is named in {manifest_path} but is not there: copy it, or build the shards again."
+            )
+    rows = [
+        row
+        for row in pq.read_table(index_path).to_pylist()
+        if row["shard"] in found and (not languages or row["language"] in languages) and (keep is None or keep(row))
+    ]
+    if not rows:
+        raise ShardError(
+            f"No text of {pattern} is left after the selection (languages: {', '.join(languages) or 'all'}). Widen it."
+        )
+    numbers: dict[str, int] = {}
+    images = np.array([numbers.setdefault(row["key"], len(numbers)) for row in rows], dtype=np.int64)
+    selection = [manifest["shards"], manifest["index"], sorted(found), [row["id"] for row in rows]]
+    return Shards(folder, rows, images, hashlib.sha256(json.dumps(selection, sort_keys=True).encode()).hexdigest())
+
+
+class Reader:
+    """Reads texts and images of index rows. Keeps one file descriptor a shard and the last few hundred decoded images."""
+
+    def __init__(self, folder: Path, image_size: int) -> None:
+        self.folder = folder
+        self.image_size = image_size
+        self._files: dict[str, int] = {}
+        self._texts = lru_cache(maxsize=DECODED_IMAGES_KEPT)(self._read_texts)
+        self._pixels = lru_cache(maxsize=DECODED_IMAGES_KEPT)(self._decode)
+
+    def text(self, row: dict) -> dict:
+        """The text of `row` as its shard holds it (prompt, target, language, task …)."""
+        texts = self._texts(row["shard"], row["json_offset"], row["json_bytes"])
+        text = texts[row["text"]] if row["text"] < len(texts) else {}
+        if text.get("id") != row["id"]:
+            raise ShardError(
+                f"{self.folder / row['shard']} does not hold {row['id']} where the index says: index and tar are of different builds."
+            )
+        return text
+
+    def pixels(self, row: dict) -> Tensor:
+        """The image of `row`: uint8 (3, image_size, image_size), RGB, transparent parts white."""
+        return self._pixels(row["shard"], row["key"], row["extension"], row["image_offset"], row["image_bytes"])
+
+    def image_file(self, row: dict) -> bytes:
+        """The bytes of the image file of `row`, as delivered."""
+        return self._read(row["shard"], row["image_offset"], row["image_bytes"])
+
+    def _read(self, shard: str, offset: int, size: int) -> bytes:
+        if shard not in self._files:
+            self._files[shard] = os.open(self.folder / shard, os.O_RDONLY)
+        data = os.pread(self._files[shard], size, offset)
+        if len(data) != size:
+            raise ShardError(
+                f"{self.folder / shard} ends at byte {offset + len(data)}, the index wants {offset + size}: it is truncated. Copy or build it again."
+            )
+        return data
+
+    def _read_texts(self, shard: str, offset: int, size: int) -> list[dict]:
+        try:
+            return json.loads(self._read(shard, offset, size))["texts"]
+        except (ValueError, KeyError) as error:
+            raise ShardError(
+                f"{self.folder / shard} has no sample's JSON at byte {offset}: index and tar are of different builds."
+            ) from error
+
+    def _decode(self, shard: str, key: str, extension: str, offset: int, size: int) -> Tensor:
+        try:
+            with Image.open(io.BytesIO(self._read(shard, offset, size))) as image:
+                rgba = image.convert("RGBA")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ShardError(
+                f"{key}.{extension} in {self.folder / shard} can't be decoded ({error}). "
+                "Repair or remove the image at its source and build the shards again."
+            ) from error
+        white = Image.new("RGBA", rgba.size, "white")
+        rgb = Image.alpha_composite(white, rgba).convert("RGB")
+        rgb = rgb.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 (images, 3, height, width) → float32, with CLIP's mean and deviation, as BLIP-2's image processor does it."""
+    mean = torch.tensor(OPENAI_CLIP_MEAN).view(1, 3, 1, 1)
+    std = torch.tensor(OPENAI_CLIP_STD).view(1, 3, 1, 1)
+    return (pixels.float() / 255 - mean) / std
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples, each distinct image once."""
+
+    pixel_values: Tensor
+    """float32 (images, 3, size, size), normalised."""
+    image_of_text: Tensor
+    """int64 (texts,)."""
+    text: dict[str, Tensor]
+    """What `model.inputs.stack` returns."""
+    rows: list[dict]
+    """The index rows of the texts."""
+    tokenized: list[TokenizedText]
+    target_bytes: list[int]
+    """UTF-8 bytes of each target (of what is left of it, where it was cut)."""
+
+    @property
+    def target_tokens(self) -> int:
+        return sum(len(text.target) for text in self.tokenized)
+
+    def to(self, device: torch.device) -> "Batch":
+        moved = {name: tensor.to(device) for name, tensor in self.text.items()}
+        return Batch(
+            self.pixel_values.to(device),
+            self.image_of_text.to(device),
+            moved,
+            self.rows,
+            self.tokenized,
+            self.target_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Turns index rows into a batch."""
+
+    reader: Reader
+    tokenizer: PreTrainedTokenizerBase
+    layout: Layout
+    max_prompt_tokens: int
+    max_target_tokens: int
+
+    def __call__(self, rows: Sequence[dict], image_rows: Sequence[dict] | None = None) -> Batch:
+        """The batch of `rows`; `image_rows` names, for each, a row whose image it gets instead of its own (to measure what images are worth)."""
+        texts = [self.reader.text(row) for row in rows]
+        tokenized = tokenize(
+            self.tokenizer,
+            self.layout,
+            [text["prompt"] for text in texts],
+            [text["target"] for text in texts],
+            [text["prompt_language"] for text in texts],
+            [text["target_language"] for text in texts],
+            self.max_prompt_tokens,
+            self.max_target_tokens,
+        )
+        places: dict[str, int] = {}
+        pixels: list[Tensor] = []
+        image_of_text = []
+        for row in image_rows or rows:
+            if row["key"] not in places:
+                places[row["key"]] = len(pixels)
+                pixels.append(self.reader.pixels(row))
+            image_of_text.append(places[row["key"]])
+        return Batch(
+            pixel_values=normalise(torch.stack(pixels)),
+            image_of_text=torch.tensor(image_of_text),
+            text=stack(self.layout, tokenized),
+            rows=list(rows),
+            tokenized=tokenized,
+            target_bytes=[
+                len(
+                    (
+                        self.tokenizer.decode(ids.target, skip_special_tokens=True)
+                        if ids.target_was_cut
+                        else text["target"]
+                    ).encode()
+                )
+                for ids, text in zip(tokenized, texts, strict=True)
+            ],
+        )
+
+
+def batches(samples: Iterator[int], rows: Sequence[dict], size: int, collate: Collator) -> Iterator[Batch]:
+    """Batches of `size` from an endless stream of row numbers (`training.order.stream`)."""
+    while True:
+        yield collate([rows[next(samples)] for _ in range(size)])

@@ -1,0 +1,563 @@
+"""Re-align a Vision-LLM on multilingual shards.
+
+    python training/realign.py --shards 'runs/demo/shards/*.tar' --out runs/demo/training
+
+Trained are the Q-Former, its query tokens, the projection and LoRA on every linear layer of the language model; the vision encoder and the rest
+of the language model are frozen. The order of samples is a function of (seed, epoch, manifest) and the state of the data is one integer, so
+`--resume` goes on at the exact next sample: on CPU, with the same number of threads, a run that was killed at any step and resumed gives the
+bits of one that was not. Afterwards the loss is measured with the right images and with images exchanged among the samples; a model that
+does not look at its images shows the same number twice.
+
+Without --base, a tiny base is made first (`training/tiny_base.py`) in OUT/base. In OUT are then: adapter/ (LoRA as PEFT saves it, and
+aligned_parts.safetensors with Q-Former, query tokens and projection), result.json, generations.json, index.html, train_log.jsonl, checkpoints/.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from transformers import Blip2ForConditionalGeneration
+
+from model import assemble
+from model.adapt import add_lora
+from model.freeze import set_trainable, trainable_parameters
+from model.generate import generate
+from model.inputs import Layout, stack
+from model.loss import batch_losses, check_against_plain, encode_images
+from training import checkpoint, order, report
+from training.loader import Batch, Collator, Reader, ShardError, Shards, batches, normalise, open_shards
+from training.tiny_base import make_base
+
+log = logging.getLogger("training.realign")
+
+TRAINED = ("qformer", "query_tokens", "projection", "adapter")
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--shards", required=True, help="glob of the tars, quoted")
+    data.add_argument(
+        "--languages", nargs="+", default=[], metavar="CODE", help="only texts of these languages (deu_Latn …)"
+    )
+    data.add_argument(
+        "--held-out",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="share of the images kept from training and evaluated",
+    )
+    data.add_argument("--max-prompt-tokens", type=int, default=128)
+    data.add_argument("--max-target-tokens", type=int, default=128)
+    data.add_argument(
+        "--texts-per-image", type=int, default=4, help="texts of one image that stand together and share its encoding"
+    )
+    what = parser.add_argument_group("model")
+    what.add_argument(
+        "--preset",
+        choices=assemble.PRESETS,
+        default="tiny-nllb",
+        help="which tiny base to make when there is no --base",
+    )
+    what.add_argument("--base", type=Path, help="Hugging Face folder of the BLIP-2 class")
+    what.add_argument(
+        "--base-steps", type=int, help="steps of the tiny base's language model, on text only (default: the preset's)"
+    )
+    what.add_argument(
+        "--language-model",
+        type=Path,
+        help="Hugging Face folder of the tiny base's language model (default: the preset's)",
+    )
+    what.add_argument("--tokenizer", type=Path, help="folder with the tokenizer (default: the base's, or the preset's)")
+    what.add_argument("--lora-rank", type=int, default=8)
+    what.add_argument("--lora-alpha", type=int, default=16)
+    what.add_argument("--lora-dropout", type=float, default=0.05)
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=float, default=2.0)
+    training.add_argument("--max-steps", type=int, help="instead of --epochs")
+    training.add_argument("--batch-size", type=int, default=64, help="texts a step")
+    training.add_argument(
+        "--micro-batch", type=int, help="texts a forward pass (gradient accumulation; default: the whole batch)"
+    )
+    training.add_argument("--lr-qformer", type=float, default=1e-3, help="Q-Former and query tokens")
+    training.add_argument("--lr-projection", type=float, default=1e-3)
+    training.add_argument("--lr-adapter", type=float, default=2e-3)
+    training.add_argument("--weight-decay", type=float, default=0.1)
+    training.add_argument(
+        "--warmup", type=float, default=0.05, help="share of the steps in which the learning rate rises"
+    )
+    training.add_argument("--clip", type=float, default=1.0, help="largest norm of the gradient")
+    training.add_argument("--seed", type=int, default=0)
+    training.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    run = parser.add_argument_group("run")
+    run.add_argument("--out", type=Path, help="folder of the run (default: `training` beside the folder of the shards)")
+    run.add_argument(
+        "--resume", nargs="?", const="auto", metavar="auto|PATH", help="go on from OUT's last checkpoint, or from one"
+    )
+    run.add_argument("--checkpoint-every", type=int, default=100, metavar="STEPS")
+    run.add_argument("--keep", type=int, default=2, help="checkpoints kept")
+    run.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="steps between progress lines")
+    run.add_argument("--eval-samples", type=int, default=1024)
+    args = parser.parse_args(argv)
+    args.out = args.out or Path(args.shards).parent.parent / "training"
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = arguments(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        result = realign(args)
+    except (ShardError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    sys.stdout.write(report.text_table(result))
+    sys.stdout.write(f"adapter: {args.out / 'adapter'}\nrun page: {args.out / 'index.html'}\n")
+
+
+def realign(args: argparse.Namespace) -> dict[str, Any]:
+    """The whole run; returns what result.json holds. Raises ShardError, OSError or ValueError with the remedy in the message."""
+    started = time.monotonic()
+    args.out.mkdir(parents=True, exist_ok=True)
+    resume_from = find_checkpoint(args)
+
+    # The data: which rows are trained on, and which are kept from it.
+    shards = open_shards(args.shards, args.languages, keep=lambda row: not order.is_held_out(row["key"], args.held_out))
+    log.info(
+        "%d texts of %d images in %d languages",
+        len(shards.rows),
+        shards.images.max() + 1,
+        len({row["language"] for row in shards.rows}),
+    )
+
+    # The model: a base, frozen but for the parts that are aligned, and LoRA on the language model.
+    base = args.base or args.out / "base"
+    if args.base is None and not base.exists():
+        log.info("no --base: making a tiny one in %s", base)
+        tokenizer_folder = (
+            args.tokenizer or args.language_model or assemble.in_repository(assemble.PRESETS[args.preset].tokenizer)
+        )
+        make_base(
+            args.shards,
+            base,
+            args.preset,
+            tokenizer_folder,
+            args.base_steps,
+            seed=args.seed,
+            language_model=args.language_model,
+        )
+    tokenizer = assemble.load_tokenizer(args.tokenizer or base)
+    model = assemble.load(base, tokenizer)
+    base_digest = digest_of(model)
+    torch.manual_seed(args.seed)
+    wrapped = add_lora(model, args.lora_rank, args.lora_alpha, args.lora_dropout)
+    set_trainable(model, TRAINED)
+    device = torch.device(args.device)
+    model.to(device).train()
+    model.vision_model.eval()
+
+    layout = Layout.of(model.config, tokenizer)
+    reader = Reader(shards.folder, model.config.vision_config.image_size)
+    collate = Collator(reader, tokenizer, layout, args.max_prompt_tokens, args.max_target_tokens)
+    probe = collate(shards.rows[:2]).to(device)
+    check_against_plain(model, probe.pixel_values, probe.image_of_text, probe.text)
+
+    # The optimiser: AdamW with a learning rate for each part, cosine with warm-up.
+    total_steps = args.max_steps or math.ceil(args.epochs * len(shards.rows) / args.batch_size)
+    optimizer, names = make_optimizer(model, args)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: cosine_with_warmup(step, total_steps, args.warmup)
+    )
+
+    # What must be the same for a checkpoint to be gone on from.
+    identity = identity_of(args, shards, base_digest, total_steps)
+    step, position, seconds_before, cut_targets = 0, 0, 0.0, 0
+    log_path = args.out / "train_log.jsonl"
+    if resume_from:
+        tensors, state = checkpoint.load(resume_from)
+        check_identity(identity, state["identity"], resume_from)
+        restore(tensors, state, names, optimizer, schedule)
+        step, position, seconds_before, cut_targets = (
+            state["step"],
+            state["position"],
+            state["seconds"],
+            state["cut_targets"],
+        )
+        log.info("resumed from %s: step %d of %d, sample %d", resume_from, step, total_steps, position)
+    log_rows = keep_log_until(log_path, step)
+
+    # The loop.
+    samples = order.stream(shards.images, args.seed, args.texts_per_image, position)
+    stream = batches(samples, shards.rows, args.batch_size, collate)
+    first_step, loop_started = step, time.monotonic()
+    with log_path.open("a") as train_log:
+        while step < total_steps:
+            batch = next(stream)
+            loss = accumulate_gradients(model, batch, layout, args.micro_batch or args.batch_size, device)
+            norm = float(
+                clip_grad_norm_(
+                    [parameter for group in optimizer.param_groups for parameter in group["params"]], args.clip
+                )
+            )
+            if not math.isfinite(norm):
+                raise ValueError(
+                    f"The gradient of step {step + 1} is not finite: lower the learning rates. The last checkpoint is whole."
+                )
+            rates = schedule.get_last_lr()
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad(set_to_none=True)
+            step, position = step + 1, position + args.batch_size
+            cut_targets += sum(text.target_was_cut for text in batch.tokenized)
+
+            speed = (step - first_step) / (time.monotonic() - loop_started)
+            seconds = seconds_before + time.monotonic() - loop_started
+            row = {
+                "step": step,
+                "loss": loss,
+                "gradient_norm": norm,
+                "lr": max(rates),
+                "position": position,
+                "target_tokens": batch.target_tokens,
+            }
+            log_rows.append(row)
+            train_log.write(json.dumps({**row, "seconds": round(seconds, 3)}) + "\n")
+            train_log.flush()
+            if step % args.log_every == 0 or step == total_steps:
+                recent = [row["loss"] for row in log_rows[-args.log_every :]]
+                log.info(
+                    "step %d of %d, loss %.3f, %.0f samples/s, %s left",
+                    step, total_steps, sum(recent) / len(recent), speed * args.batch_size, report.duration((total_steps - step) / speed),
+                )  # fmt: skip
+            if step % args.checkpoint_every == 0 or step == total_steps:
+                state = {
+                    "position": position,
+                    "seconds": seconds,
+                    "cut_targets": cut_targets,
+                    "identity": identity,
+                    "schedule": schedule.state_dict()["last_epoch"],
+                }
+                checkpoint.save(args.out / "checkpoints", step, state_tensors(names, optimizer), state, args.keep)
+    seconds = seconds_before + time.monotonic() - loop_started
+    if cut_targets:
+        log.warning("%d targets were cut at %d tokens", cut_targets, args.max_target_tokens)
+
+    # What it learnt: the loss with the right images, and with images exchanged among the samples.
+    model.eval()
+    right, shuffled = evaluate(model, shards, collate, args, device)
+    result = {
+        "overall": overall(right, shuffled),
+        "by_task": report.compare(right, shuffled, "task"),
+        "by_language": report.compare(right, shuffled, "language"),
+    }
+    result = {
+        **{name: value for name, value in result["overall"].items() if name.startswith("loss")},
+        **result,
+        "evaluated_samples": len(right),
+    }
+    if args.held_out:
+        held_out = open_shards(
+            args.shards, args.languages, keep=lambda row: order.is_held_out(row["key"], args.held_out)
+        )
+        right, shuffled = evaluate(model, held_out, collate, args, device)
+        result["held_out_images"] = {**overall(right, shuffled), "by_task": report.compare(right, shuffled, "task")}
+
+    # What is kept: the adapter, the aligned parts, numbers, texts and the run page.
+    save_adapter(wrapped, model, args.out / "adapter")
+    generations, thumbnails = sample_texts(model, tokenizer, shards, reader, device)
+    result |= {
+        "steps": total_steps,
+        "samples_seen": position,
+        "cut_targets": cut_targets,
+        "seconds": round(seconds, 1),
+        "seconds_with_base_and_evaluation": round(time.monotonic() - started, 1),
+        "base": str(base),
+        "config": {
+            name: value for name, value in sorted(vars(args).items()) if isinstance(value, (int, float, str, list))
+        },
+    }
+    for name, value in (("generations.json", generations), ("result.json", result)):
+        checkpoint.write_aside(args.out / name, json.dumps(value, ensure_ascii=False, indent=1).encode())
+    checkpoint.write_aside(args.out / "index.html", report.page(result, log_rows, generations, thumbnails).encode())
+    return result
+
+
+def accumulate_gradients(
+    model: Blip2ForConditionalGeneration, batch: Batch, layout: Layout, size: int, device: torch.device
+) -> float:
+    """Gradients of the batch's mean loss a target token, in forward passes of `size` texts; returns that loss, nats.
+
+    Every pass is weighted by its target tokens, so the sum is the gradient of the whole batch however it is cut.
+    """
+    tokens = batch.target_tokens
+    total = 0.0
+    for start in range(0, len(batch.rows), size):
+        piece = slice(start, start + size)
+        images, image_of_text = batch.image_of_text[piece].unique(return_inverse=True)
+        text = {name: tensor.to(device) for name, tensor in stack(layout, batch.tokenized[piece]).items()}
+        vision_states = encode_images(model, batch.pixel_values[images].to(device))
+        losses, _ = batch_losses(model, vision_states, image_of_text.to(device), text)
+        loss = losses.sum() / tokens
+        loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def make_optimizer(model: torch.nn.Module, args: argparse.Namespace) -> tuple[torch.optim.AdamW, dict[int, str]]:
+    """AdamW over what learns, a group for each (learning rate, decay), and the parameters' names by `id`. Vectors are not decayed."""
+    rates = {
+        "qformer": args.lr_qformer,
+        "query_tokens": args.lr_qformer,
+        "projection": args.lr_projection,
+        "adapter": args.lr_adapter,
+    }
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    names = {}
+    for part, name, parameter in trainable_parameters(model):
+        decay = args.weight_decay if parameter.ndim == 2 else 0.0
+        groups.setdefault((rates[part], decay), []).append(parameter)
+        names[id(parameter)] = name
+    return torch.optim.AdamW([{"params": ps, "lr": lr, "weight_decay": wd} for (lr, wd), ps in groups.items()]), names
+
+
+def cosine_with_warmup(step: int, total: int, warmup: float) -> float:
+    """Factor of the learning rate in `step` (from 0): linear to 1 over the first `warmup` share of the steps, then half a cosine to 0."""
+    rising = max(1, round(warmup * total))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+
+def find_checkpoint(args: argparse.Namespace) -> Path | None:
+    """The checkpoint to go on from. Raises ValueError when a run would be overwritten, or a named checkpoint is not there."""
+    last = checkpoint.latest(args.out / "checkpoints")
+    if args.resume is None:
+        if last:
+            raise ValueError(f"{args.out} holds a run (up to {last.name}): go on with --resume, or give another --out.")
+        return None
+    if args.resume != "auto":
+        if not Path(args.resume).is_dir():
+            raise FileNotFoundError(f"No checkpoint at {args.resume}; --resume alone takes the last one of {args.out}.")
+        return Path(args.resume)
+    if last is None:
+        log.info("nothing to resume in %s: starting at step 0", args.out)
+    return last
+
+
+def identity_of(args: argparse.Namespace, shards: Shards, base_digest: str, total_steps: int) -> dict[str, Any]:
+    """Everything that decides the numbers of a run."""
+    same = (
+        "seed", "batch_size", "texts_per_image", "max_prompt_tokens", "max_target_tokens", "lora_rank", "lora_alpha", "lora_dropout",
+        "lr_qformer", "lr_projection", "lr_adapter", "weight_decay", "warmup", "clip",
+    )  # fmt: skip
+    return {
+        **{name: getattr(args, name) for name in same},
+        "total_steps": total_steps,
+        "shards": shards.digest,
+        "base": base_digest,
+    }
+
+
+def check_identity(now: dict[str, Any], then: dict[str, Any], path: Path) -> None:
+    """Raise ValueError when a checkpoint belongs to a run with other data or settings."""
+    different = [name for name in now if now[name] != then.get(name)]
+    if "shards" in different:
+        raise ValueError(
+            f"{path} was made with other shards, or another selection of them (--languages, --held-out), than --shards names now: "
+            "bring the old ones back, or start a new run with another --out."
+        )
+    if "base" in different:
+        raise ValueError(
+            f"{path} was made on another base model: name that one with --base, or start a new run with another --out."
+        )
+    if different:
+        changes = ", ".join(f"{name} was {then.get(name)} and is {now[name]}" for name in different)
+        raise ValueError(
+            f"{path} can't be gone on from, settings differ ({changes}): set them back, or start a new run with another --out."
+        )
+
+
+def digest_of(model: torch.nn.Module) -> str:
+    """A digest of the base's weights: names, shapes and the first kilobyte of every tensor."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.flatten()[:256].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def state_tensors(names: dict[int, str], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Everything of a run's state that is a tensor: what learns, the optimiser's moments, the random number generators."""
+    parameters = {f"model/{names[id(p)]}": p for group in optimizer.param_groups for p in group["params"]}
+    random = {"random/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random["random/cuda"] = torch.cuda.get_rng_state()
+    return {**parameters, **checkpoint.optimizer_tensors(optimizer, names), **random}
+
+
+def restore(
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    names: dict[int, str],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+) -> None:
+    """Put a checkpoint's state back in place."""
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.copy_(tensors[f"model/{names[id(parameter)]}"])
+    checkpoint.restore_optimizer(optimizer, names, tensors)
+    schedule.last_epoch = state["schedule"]
+    for group, base_rate, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base_rate * factor(state["schedule"])
+    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+    torch.set_rng_state(tensors["random/cpu"])
+    if torch.cuda.is_available() and "random/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random/cuda"])
+
+
+def keep_log_until(path: Path, step: int) -> list[dict]:
+    """Drop the log's rows after `step`, which a killed run wrote past its last checkpoint, and return the rest."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:  # the line that the run was killed in
+            break
+        if row["step"] <= step:
+            rows.append(row)
+    checkpoint.write_aside(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return rows
+
+
+@torch.no_grad()
+def evaluate(
+    model: Blip2ForConditionalGeneration,
+    shards: Shards,
+    collate: Collator,
+    args: argparse.Namespace,
+    device: torch.device,
+) -> tuple[list[dict], list[dict] | None]:
+    """Per sample losses over a fixed subset of `shards`: with the right images, and with each image's texts given another image.
+
+    The images are exchanged along a cycle, so that none keeps its place; with one image alone there is nothing to exchange, hence None.
+    """
+    chosen = order.epoch_order(shards.images, seed=0, epoch=0, texts_per_image=args.texts_per_image)[
+        : args.eval_samples
+    ]
+    rows = [shards.rows[i] for i in chosen]
+    some_row = {row["key"]: row for row in rows}
+    keys = sorted(some_row, key=lambda key: hashlib.sha256(key.encode()).digest())
+    other = {key: some_row[keys[i - 1]] for i, key in enumerate(keys)}
+
+    def losses(image_rows: Sequence[dict]) -> list[dict]:
+        samples = []
+        for start in range(0, len(rows), args.batch_size):
+            piece = slice(start, start + args.batch_size)
+            batch = collate(rows[piece], image_rows[piece]).to(device)
+            nats, owners = batch_losses(
+                model, encode_images(model, batch.pixel_values), batch.image_of_text, batch.text
+            )
+            sums = torch.zeros(len(batch.rows), dtype=torch.float64).index_add_(0, owners.cpu(), nats.double().cpu())
+            for row, text, size, nat in zip(
+                batch.rows, batch.tokenized, batch.target_bytes, sums.tolist(), strict=True
+            ):
+                samples.append(
+                    {
+                        "language": row["language"],
+                        "task": row["task"],
+                        "nats": nat,
+                        "tokens": len(text.target),
+                        "target_bytes": size,
+                    }
+                )
+        return samples
+
+    return losses(rows), losses([other[row["key"]] for row in rows]) if len(keys) > 1 else None
+
+
+def overall(right: Sequence[dict], shuffled: Sequence[dict] | None) -> dict[str, float]:
+    """The two losses over all evaluated samples."""
+    loss = report.total(right)
+    numbers = {"loss_right_images": round(loss.nats_per_token, 4), "bits_per_byte": round(loss.bits_per_byte, 4)}
+    if shuffled is not None:
+        numbers["loss_shuffled_images"] = round(report.total(shuffled).nats_per_token, 4)
+    return numbers
+
+
+def save_adapter(wrapped: PeftModel, model: Blip2ForConditionalGeneration, folder: Path) -> None:
+    """LoRA as a PEFT directory, and beside it everything else that was trained, under its name in the BLIP-2 model."""
+    wrapped.save_pretrained(folder, save_embedding_layers=False)
+    aligned = {
+        name: p.detach().cpu().contiguous() for part, name, p in trainable_parameters(model) if part != "adapter"
+    }
+    save_file(aligned, folder / "aligned_parts.safetensors")
+
+
+def sample_texts(
+    model: Blip2ForConditionalGeneration,
+    tokenizer: Any,
+    shards: Shards,
+    reader: Reader,
+    device: torch.device,
+    images: int = 5,
+    texts: int = 6,
+) -> tuple[list[dict], dict[str, str]]:
+    """Generated captions for the images with texts in the most scripts, one language a script, and the images' thumbnails."""
+    by_image: dict[str, dict[str, dict]] = {}
+    for row in shards.rows:
+        if row["task"] == "captioning":
+            by_image.setdefault(row["key"], {}).setdefault(row["language"].rsplit("_", 1)[-1], row)
+    keys = sorted(by_image, key=lambda key: (-len(by_image[key]), key))[:images]
+    rows = [
+        row
+        for key in keys
+        for _, row in sorted(by_image[key].items(), key=lambda item: hashlib.sha256((key + item[0]).encode()).digest())[
+            :texts
+        ]
+    ]
+    if not rows:
+        return [], {}
+    samples = [reader.text(row) for row in rows]
+    pixel_values = normalise(torch.stack([reader.pixels(row) for row in rows])).to(device)
+    written = generate(
+        model,
+        tokenizer,
+        pixel_values,
+        [sample["prompt"] for sample in samples],
+        [sample["prompt_language"] for sample in samples],
+        max_new_tokens=32,
+    )
+    generations = [
+        {
+            "key": row["key"],
+            "id": row["id"],
+            "language": row["language"],
+            "prompt": sample["prompt"],
+            "target": sample["target"],
+            "generated": text,
+        }
+        for row, sample, text in zip(rows, samples, written, strict=True)
+    ]
+    for row in generations:
+        log.info("%s  %s  → %s", row["language"], row["prompt"], row["generated"])
+    return generations, {row["key"]: report.thumbnail(reader.image_file(row)) for row in rows}
+
+
+if __name__ == "__main__":
+    main()
