@@ -1,0 +1,47 @@
+# The two commands of the README are `make demo` and `make test`. Both set up the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/demo
+STEPS ?= 300
+export DO_NOT_TRACK = 1
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export PYTHONUNBUFFERED = 1
+
+.PHONY: help setup demo test test-slow test-gpu lint bench clean
+
+help:  ## what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); sys.exit(0 if ok else "Polyalign needs Python 3.11 to 3.13, this is %s: make PYTHON=python3.12 …" % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.done  ## the environment in .venv
+
+demo: setup  ## translate the embedded sample into 95 languages, re-align a tiny model on it, show where the card is
+	$(BIN)/python -m flows.translate_mix demo/mix.yaml --out $(RUN)
+	$(BIN)/python training/realign.py --shards '$(RUN)/shards/*.tar' --out $(RUN)/training --preset tiny
+	@echo; echo "card:     $(RUN)/card/index.html"; echo "adapter:  $(RUN)/training/adapter"
+
+test: setup  ## all tests but the slow ones (offline, under 15 minutes on two cores)
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+test-slow: setup  ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: setup  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --ignore-missing-imports pipeline flows data_cards model training
+
+bench: setup  ## the measurements behind the README's claims
+	$(BIN)/python -m benchmarks.translate
+
+clean:  ## remove what the demo made (not the environment)
+	rm -rf $(RUN) runs/memory
