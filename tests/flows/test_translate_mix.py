@@ -7,6 +7,7 @@ processes, so that a killed run does not leave a server of its own behind.
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -258,6 +259,17 @@ def test_a_mistake_in_the_mix_ends_with_code_2_and_one_clear_message_before_any_
     process = flow(mix, tmp_path / "run", code=2)
     assert message in process.stderr and "Traceback" not in process.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_reader_in_the_readme_reads_the_shards(finished):
+    """The snippet as it stands there, pointed at the small run."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r'python -c "\n(.*?)\n"\n', readme, re.DOTALL)
+    shards = sorted(str(p) for p in (finished[1] / "shards").glob("*.tar"))
+    code = re.sub(r"'runs/demo/[^']*'", repr(shards), code)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    images = files.read_json(finished[1] / "shards" / "manifest.json")["images"]
+    assert process.stdout.count(" -> ") == images > 20
 
 
 def test_two_processes_do_not_work_in_one_run_folder(tmp_path):
