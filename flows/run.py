@@ -62,7 +62,8 @@ class Run:
 
     @property
     def memory(self) -> Memory:
-        return Memory(self.mix.memory, self.engine.key)
+        model = {"model": self.mix.translation.name or self.mix.translation.model, **self.engine.settings}
+        return Memory(self.mix.memory, self.engine.key, model)
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -81,8 +81,7 @@ def open_blocks(run: Run) -> list[dict[str, Any]]:
     """The blocks that are not in the memory yet. Those of the stage `requests` first; when all of them are there, whatever is still
     unanswered because the memory was damaged or removed."""
     memory = run.memory
-    blocks = [b for b in table(run, "requests", "blocks").to_pylist() if not memory.has_block(b["language"], b["keys"])]
-    if blocks:
+    if blocks := requests.unfinished_blocks(table(run, "requests", "blocks"), memory):
         return blocks
     missing = requests.unanswered(table(run, "requests", "requests"), memory)
     return requests.cut_blocks(missing, run.mix.translation.block_sentences).to_pylist()

@@ -110,9 +110,19 @@ def unanswered(requests: pa.Table, memory: Memory) -> pa.Table:
     parts = []
     for language in languages_of(requests):
         wanted = requests.filter(pc.equal(requests["language"], language))
-        known = memory.lookup(language, wanted["key"])["key"]
-        parts.append(wanted.filter(pc.invert(pc.is_in(wanted["key"], value_set=known.combine_chunks()))))
+        known = memory.known(language, wanted["key"])
+        parts.append(wanted.filter(pc.invert(pc.is_in(wanted["key"], value_set=known))))
     return pa.concat_tables(parts) if parts else REQUESTS.empty_table()
+
+
+def unfinished_blocks(blocks: pa.Table, memory: Memory) -> list[dict[str, Any]]:
+    """The blocks that the memory does not answer wholly. Such a block is translated again as a whole, so that its batches are the same."""
+    rows = blocks.to_pylist()
+    known: set[str] = set()
+    for language in dict.fromkeys(row["language"] for row in rows):
+        keys = [key for row in rows if row["language"] == language for key in row["keys"]]
+        known.update(memory.known(language, pa.array(keys, pa.string())).to_pylist())
+    return [row for row in rows if not known.issuperset(row["keys"])]
 
 
 def cut_blocks(requests: pa.Table, block_sentences: int) -> pa.Table:

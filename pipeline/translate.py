@@ -178,17 +178,21 @@ class Engine:
     threads: int
 
     @property
-    def key(self) -> str:
-        """Names everything but the sentence and the language that decides a translation; 16 hexadecimal digits."""
-        settings = {
+    def settings(self) -> dict[str, Any]:
+        """Everything but the sentence and the language that decides a translation."""
+        return {
             "version": VERSION,
-            "model": self.fingerprint,
+            "fingerprint": self.fingerprint,
             "compute_type": self.compute_type,
             "beam_size": self.beam_size,
             "source_language": ENGLISH,
             "max_source_tokens": self.max_source_tokens,
         }
-        return files.sha256_json(settings)[:16]
+
+    @property
+    def key(self) -> str:
+        """A hash of `settings`, 16 hexadecimal digits."""
+        return files.sha256_json(self.settings)[:16]
 
     @cached_property
     def tokenizer(self) -> Any:
