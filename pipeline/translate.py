@@ -8,10 +8,12 @@ different batch shapes); a sentence that is longer than the model was trained fo
 limit says so.
 """
 
+import argparse
 import hashlib
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -19,10 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from tqdm import tqdm
 
 from pipeline import files
 from pipeline.corpus import TRANSLATIONS
 from pipeline.languages import ENGLISH
+from pipeline.memory import Memory
 from pipeline.mix import TranslationConfig
 
 if TYPE_CHECKING:
@@ -278,3 +282,63 @@ def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine
         batch_tokens=config.batch_tokens,
         threads=threads or len(os.sched_getaffinity(0)),
     )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Translate a file of one's own: `pipeline/own_text.py` says how."""
+    from pipeline import own_text
+
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.translate",
+        description=own_text.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source", type=Path, metavar="IN", help=f"a file of English text: {', '.join(own_text.FORMATS)}"
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="the output, in the same format")
+    parser.add_argument("--to", nargs="+", required=True, metavar="LANGUAGE", help="codes of languages.csv, or all")
+    parser.add_argument("--model", required=True, help="a hub id, a Hugging Face folder, or a converted folder")
+    parser.add_argument("--column", help="the column to translate (tables)")
+    parser.add_argument(
+        "--memory", type=Path, default=cache_folder() / "memory", help="translation memory (default: %(default)s)"
+    )
+    parser.add_argument("--beam-size", type=int, default=1)
+    parser.add_argument("--compute-type", default="auto")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    try:
+        languages = own_text.target_languages(options.to)
+        own_text.check_output(options.source, options.out, languages)
+        found = own_text.read_texts(options.source, options.column)
+        config = TranslationConfig(model=options.model, beam_size=options.beam_size, compute_type=options.compute_type)
+        engine = load_engine(config)
+        engine.check_languages(languages)
+        memory = Memory(options.memory, engine.key, {"model": options.model, **engine.settings})
+        with tqdm(desc="translate", unit=" sentences", mininterval=1) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done)
+
+            columns, failures = own_text.translate_texts(found.texts, languages, engine, memory, progress)
+        found.write(options.out, columns)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    for row, language, reason in failures[:20]:
+        logger.warning("%s, row %d, %s: %s; left empty", options.source, row, language, reason)
+    if len(failures) > 20:
+        logger.warning("… and %d more", len(failures) - 20)
+    logger.info(
+        "%d texts in %d languages written to %s, %d left empty",
+        len(found.texts),
+        len(languages),
+        options.out,
+        len(failures),
+    )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
