@@ -4,7 +4,10 @@ Tables travel between stages as Parquet in the run folder, so that a step needs 
 be called by hand.
 """
 
+import logging
+import time
 from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,8 @@ import pyarrow.compute as pc
 
 from flows.run import Run
 from pipeline import files, requests, shards
-from pipeline.corpus import CANDIDATES, LEDGER, SCORES, TRANSLATIONS
+from pipeline.corpus import CANDIDATES, LEDGER, REQUESTS, SCORES, TRANSLATIONS
+from pipeline.estimate import estimate
 from pipeline.languages import ENGLISH
 from pipeline.plan import plan_languages
 from pipeline.quality.accept import VERDICTS, accept
@@ -23,6 +27,11 @@ from pipeline.render import prompt_texts, render, worst_scores
 from pipeline.requests import PROMPT_SOURCE, Segmenter
 from pipeline.sources.read import read_examples
 from pipeline.stage import run_stage
+
+logger = logging.getLogger("polyalign")
+
+PROBE_BEFORE_RUN = 96
+"""Sentences that a run decodes to estimate its own time."""
 
 PROMPTS = pa.schema(
     [("language", pa.string()), ("text", pa.string()), ("translation", pa.string()), ("reason", pa.string())]
@@ -103,6 +112,35 @@ def collect_translations(run: Run) -> bool:
             files.write_table(stage.path(f"{language}.parquet"), run.memory.lookup(language, mine["key"]))
 
     return run_stage(run.stages()["translate"], build)
+
+
+TIMING = "timing.json"
+
+
+def start_timing(run: Run, blocks: list[dict[str, Any]]) -> Callable[[], None]:
+    """Estimate what `blocks` will cost, and return what to call when they are done: it records the estimate beside the truth, for the next
+    dry run. No stage reads this file."""
+    rows = [
+        {"key": k, "language": b["language"], "text": t}
+        for b in blocks
+        for k, t in zip(b["keys"], b["texts"], strict=True)
+    ]
+    expected = estimate(run.engine, pa.Table.from_pylist(rows, schema=REQUESTS), PROBE_BEFORE_RUN).seconds
+    logger.info("translate %s sentences; about %.0f s", f"{len(rows):,}", expected)
+    start = time.monotonic()
+
+    def finish() -> None:
+        spent = time.monotonic() - start
+        content = {"sentences": len(rows), "seconds": round(spent, 1), "estimated_seconds": round(expected, 1)}
+        files.write_json(run.folder / TIMING, content)
+
+    return finish
+
+
+def translation_time(run: Run) -> dict[str, Any] | None:
+    """What the last translation in this run folder took, and what had been estimated; None if there was none."""
+    path = run.folder / TIMING
+    return files.read_json(path) if path.exists() else None
 
 
 def languages_planned(run: Run) -> list[str]:

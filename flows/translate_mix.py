@@ -15,7 +15,6 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -33,12 +32,10 @@ from tqdm import tqdm
 
 from data_cards.card import build_card
 from flows import steps
+from flows.dry_run import dry_run
 from flows.run import Run, RunLocked, locked, open_run
 from pipeline import files
 from pipeline.languages import BY_NLLB, ENGLISH
-from pipeline.plan import plan_languages
-from pipeline.requests import Segmenter, unanswered, wanted_sentences
-from pipeline.sources.read import read_examples
 from pipeline.stage import run_stage
 
 logger = logging.getLogger("polyalign")
@@ -89,6 +86,7 @@ def build(run: Run, mix: str, out: str) -> None:
     stages = run.stages()
     if not stages["translate"].is_done():
         while blocks := steps.open_blocks(run):
+            finish_timing = steps.start_timing(run, blocks)
             wait(
                 {
                     translate_block.submit(mix, out, b["language"], b["keys"], b["texts"]): sum(
@@ -99,6 +97,7 @@ def build(run: Run, mix: str, out: str) -> None:
                 "translate",
                 " characters",
             )
+            finish_timing()
     say("translate", steps.collect_translations(run))
     say("score", run_stage(stages["score"], lambda _: score_all(run, mix, out)))
     say("accept", steps.make_verdicts(run))
@@ -152,40 +151,6 @@ def report(run: Run) -> dict[str, Any]:
         "ledger": ledger.total(),
         "images": manifest["images"],
     }
-
-
-def dry_run(run: Run, write: Callable[[str], Any]) -> None:
-    """Print what would be done; writes no file."""
-    stages = run.stages()
-    if stages["examples"].is_done():
-        examples, unusable = steps.table(run, "examples", "examples"), steps.table(run, "examples", "ledger").num_rows
-    else:
-        examples, ledger, _ = read_examples(run.mix)
-        unusable = ledger.num_rows
-    plan = plan_languages(examples["id"].to_pylist(), run.mix.languages)
-    wanted = wanted_sentences(steps.planned(run, examples, plan), run.engine.key, Segmenter())
-    new = unanswered(wanted, run.memory)
-    counts = [Counter(t["language"].to_pylist()) for t in (plan, wanted, new)]
-    by_task = Counter(examples["task"].to_pylist())
-    write(
-        f"{run.mix.name}: {examples.num_rows:,} examples ({', '.join(f'{n} {t}' for t, n in by_task.items())}), {unusable:,} unusable\n"
-    )
-    write(
-        f"model {run.mix.translation.model}, {run.engine.compute_type} on {run.engine.device}, beam {run.engine.beam_size}\n\n"
-    )
-    write(f"{'language':<30} {'examples':>9} {'sentences':>10} {'new':>9}  language check\n")
-    for code in run.languages:
-        check = run.contracts[code].check if code in run.contracts else "the source's own"
-        write(
-            f"{code:<10} {BY_NLLB[code].name:<19} {counts[0][code]:>9,} {counts[1][code]:>10,} {counts[2][code]:>9,}  {check}\n"
-        )
-    characters = sum(len(t) for t in new["text"].to_pylist())
-    write(f"{'all':<30} {plan.num_rows:>9,} {wanted.num_rows:>10,} {new.num_rows:>9,}\n\n")
-    write(
-        f"{new.num_rows:,} sentences ({characters:,} characters) would be translated; {wanted.num_rows - new.num_rows:,} are in the memory.\n"
-    )
-    done = [name for name, stage in stages.items() if stage.is_done()]
-    write(f"Stages done already: {', '.join(done) or 'none'}. Nothing was written.\n")
 
 
 def talk() -> None:
