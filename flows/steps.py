@@ -30,7 +30,7 @@ from pipeline.stage import run_stage
 
 logger = logging.getLogger("polyalign")
 
-PROBE_BEFORE_RUN = 96
+PROBE_BEFORE_RUN = 192
 """Sentences that a run decodes to estimate its own time."""
 
 PROMPTS = pa.schema(

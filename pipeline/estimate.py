@@ -57,19 +57,22 @@ def estimate(engine: Engine, requests: pa.Table, probe_sentences: int = PROBE_SE
         tokens[row["language"]] += lengths[row["text"]]
         by_language[row["language"]].append((row["key"], row["text"]))
     each = max(1, probe_sentences // max(1, len(by_language)))
-    unknown: dict[str, float] = {}
-    probed = probed_tokens = 0
-    seconds = 0.0
-    if by_language:
-        engine.translate(["warm-up"], ["a warm-up"], next(iter(by_language)))
-    for language in languages_of(requests):
-        sample = sorted(by_language[language])[:each]
-        if not sample:
-            continue
-        start = time.perf_counter()
-        found = engine.translate([k for k, _ in sample], [t for _, t in sample], language)
-        seconds += time.perf_counter() - start
-        probed += len(sample)
-        probed_tokens += sum(lengths[t] for _, t in sample)
-        unknown[language] = sum(n > 0 for n in found["unknown_tokens"].to_pylist()) / len(sample)
-    return Estimate(dict(tokens), seconds / probed_tokens if probed_tokens else 0.0, probed, unknown, too_long)
+    sample = [(language, *pair) for language in languages_of(requests) for pair in sorted(by_language[language])[:each]]
+    if not sample:
+        return Estimate(dict(tokens), 0.0, 0, {}, too_long)
+    languages, keys, sentences = (list(column) for column in zip(*sample, strict=True))
+    engine.translate(keys[:1], sentences[:1], languages[:1])  # loads the weights
+    start = time.perf_counter()
+    found = engine.translate(keys, sentences, languages)
+    seconds = time.perf_counter() - start
+    seen, unknown = (
+        Counter(languages),
+        Counter(x for x, n in zip(languages, found["unknown_tokens"].to_pylist(), strict=True) if n),
+    )
+    return Estimate(
+        tokens=dict(tokens),
+        seconds_per_token=seconds / sum(lengths[s] for s in sentences),
+        probed=len(sample),
+        unknown_share={language: unknown[language] / seen[language] for language in seen},
+        too_long=too_long,
+    )

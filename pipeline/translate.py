@@ -225,8 +225,10 @@ class Engine:
                 f"The translation model {self.folder} has no language code {', '.join(missing)}. Leave them out of the mix."
             )
 
-    def translate(self, keys: Sequence[str], texts: Sequence[str], language: str) -> pa.Table:
-        """Translate English sentences into `language`. Returns a table (schema TRANSLATIONS) in the order given."""
+    def translate(self, keys: Sequence[str], texts: Sequence[str], languages: str | Sequence[str]) -> pa.Table:
+        """Translate English sentences, all into one language or each into its own. Returns a table (schema TRANSLATIONS) in the order
+        given."""
+        targets = [languages] * len(texts) if isinstance(languages, str) else list(languages)
         tokens: list[list[str]] = [e.tokens for e in self.tokenizer(list(texts)).encodings] if texts else []
         classes: dict[int, list[int]] = {}
         for i, sentence in enumerate(tokens):
@@ -236,7 +238,7 @@ class Engine:
         for limit, members in sorted(classes.items()):
             results = self.translator.translate_batch(
                 [tokens[i] for i in members],
-                target_prefix=[[language]] * len(members),
+                target_prefix=[[targets[i]] for i in members],
                 beam_size=self.beam_size,
                 max_batch_size=self.batch_tokens,
                 batch_type="tokens",
@@ -246,7 +248,7 @@ class Engine:
                 return_end_token=True,
             )
             for i, result in zip(members, results, strict=True):
-                outputs[i] = self._read(result.hypotheses[0], result.scores[0], language)
+                outputs[i] = self._read(result.hypotheses[0], result.scores[0], targets[i])
         rows = [(k, t, *o) for k, t, o in zip(keys, texts, outputs, strict=True)]
         columns = list(zip(*rows, strict=True)) or [()] * len(TRANSLATIONS)
         return pa.table(

@@ -159,6 +159,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(finished, flow, tmp_path):
     process = flow(mix, tmp_path / "run", "--dry-run")
     assert "xho_Latn" in process.stdout and "unverified" in process.stdout
     assert " 0 are in the memory" in process.stdout and "Nothing was written" in process.stdout
+    assert re.search(r"About \d+ (s|min) for the translation, by \d+ sentences decoded here", process.stdout)
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -235,7 +236,7 @@ def test_a_memory_is_shared_and_a_damaged_part_of_it_is_done_again(copied, flow,
     part = sorted((mix.parent / "memory").rglob("*.parquet"))[3]
     part.write_bytes(part.read_bytes()[:100])
     process = flow(mix, tmp_path / "another", "--dry-run")
-    assert "sentences (" in process.stdout and "\n0 sentences" not in process.stdout
+    assert "sentences would be translated" in process.stdout and "\n0 sentences" not in process.stdout
     flow(mix, tmp_path / "another")
     assert dataset(tmp_path / "another") == dataset(out)
 
