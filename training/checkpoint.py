@@ -106,3 +106,67 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: dict[int, str], t
                 what: value.clone() if what == "step" else value.to(parameter.device, copy=True)
                 for what, value in state.items()
             }
+
+
+def state_tensors(names: dict[int, str], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Everything of a run's state that is a tensor: what learns, the optimiser's moments, the random number generators."""
+    parameters = {f"model/{names[id(p)]}": p for group in optimizer.param_groups for p in group["params"]}
+    random = {"random/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random["random/cuda"] = torch.cuda.get_rng_state()
+    return {**parameters, **optimizer_tensors(optimizer, names), **random}
+
+
+def restore(
+    tensors: dict[str, Tensor],
+    state: dict[str, Any],
+    names: dict[int, str],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+) -> None:
+    """Put a checkpoint's state back in place."""
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.copy_(tensors[f"model/{names[id(parameter)]}"])
+    restore_optimizer(optimizer, names, tensors)
+    schedule.last_epoch = state["schedule"]
+    for group, base_rate, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base_rate * factor(state["schedule"])
+    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+    torch.set_rng_state(tensors["random/cpu"])
+    if torch.cuda.is_available() and "random/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random/cuda"])
+
+
+def check_identity(now: dict[str, Any], then: dict[str, Any], path: Path) -> None:
+    """Raise ValueError when a checkpoint belongs to a run with other data or settings."""
+    different = [name for name in now if now[name] != then.get(name)]
+    if "shards" in different:
+        raise ValueError(
+            f"{path} was made with other shards, or another selection of them (--languages, --held-out), than --shards names now: "
+            "bring the old ones back, or start a new run with another --out."
+        )
+    if "base" in different:
+        raise ValueError(
+            f"{path} was made on another base model: name that one with --base, or start a new run with another --out."
+        )
+    if different:
+        changes = ", ".join(f"{name} was {then.get(name)} and is {now[name]}" for name in different)
+        raise ValueError(
+            f"{path} can't be gone on from, settings differ ({changes}): set them back, or start a new run with another --out."
+        )
+
+
+def keep_log_until(path: Path, step: int) -> list[dict]:
+    """Drop the log's rows after `step`, which a killed run wrote past its last checkpoint, and return the rest."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:  # the line that the run was killed in
+            break
+        if row["step"] <= step:
+            rows.append(row)
+    write_aside(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return rows

@@ -26,18 +26,16 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file
-from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from transformers import Blip2ForConditionalGeneration
 
 from model import assemble
 from model.adapt import add_lora
 from model.freeze import set_trainable, trainable_parameters
-from model.generate import generate
 from model.inputs import Layout, stack
 from model.loss import batch_losses, check_against_plain, encode_images
-from training import checkpoint, order, report
-from training.loader import Batch, Collator, Reader, ShardError, Shards, batches, normalise, open_shards
+from training import checkpoint, measure, order, report
+from training.loader import Batch, Collator, Reader, ShardError, Shards, batches, open_shards
 from training.tiny_base import make_base
 
 log = logging.getLogger("training.realign")
@@ -119,8 +117,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    report.log_to_stderr()
     try:
         result = realign(args)
     except (ShardError, OSError, ValueError) as error:
@@ -189,8 +186,8 @@ def realign(args: argparse.Namespace) -> dict[str, Any]:
     log_path = args.out / "train_log.jsonl"
     if resume_from:
         tensors, state = checkpoint.load(resume_from)
-        check_identity(identity, state["identity"], resume_from)
-        restore(tensors, state, names, optimizer, schedule)
+        checkpoint.check_identity(identity, state["identity"], resume_from)
+        checkpoint.restore(tensors, state, names, optimizer, schedule)
         step, position, seconds_before, cut_targets = (
             state["step"],
             state["position"],
@@ -198,7 +195,7 @@ def realign(args: argparse.Namespace) -> dict[str, Any]:
             state["cut_targets"],
         )
         log.info("resumed from %s: step %d of %d, sample %d", resume_from, step, total_steps, position)
-    log_rows = keep_log_until(log_path, step)
+    log_rows = checkpoint.keep_log_until(log_path, step)
 
     # The loop.
     samples = order.stream(shards.images, args.seed, args.texts_per_image, position)
@@ -251,34 +248,26 @@ def realign(args: argparse.Namespace) -> dict[str, Any]:
                     "identity": identity,
                     "schedule": schedule.state_dict()["last_epoch"],
                 }
-                checkpoint.save(args.out / "checkpoints", step, state_tensors(names, optimizer), state, args.keep)
+                checkpoint.save(
+                    args.out / "checkpoints", step, checkpoint.state_tensors(names, optimizer), state, args.keep
+                )
     seconds = seconds_before + time.monotonic() - loop_started
     if cut_targets:
         log.warning("%d targets were cut at %d tokens", cut_targets, args.max_target_tokens)
 
     # What it learnt: the loss with the right images, and with images exchanged among the samples.
-    model.eval()
-    right, shuffled = evaluate(model, shards, collate, args, device)
-    result = {
-        "overall": overall(right, shuffled),
-        "by_task": report.compare(right, shuffled, "task"),
-        "by_language": report.compare(right, shuffled, "language"),
-    }
-    result = {
-        **{name: value for name, value in result["overall"].items() if name.startswith("loss")},
-        **result,
-        "evaluated_samples": len(right),
-    }
+    result = measure.measure(model, shards, collate, args.eval_samples, args.batch_size)
     if args.held_out:
         held_out = open_shards(
             args.shards, args.languages, keep=lambda row: order.is_held_out(row["key"], args.held_out)
         )
-        right, shuffled = evaluate(model, held_out, collate, args, device)
-        result["held_out_images"] = {**overall(right, shuffled), "by_task": report.compare(right, shuffled, "task")}
+        result["held_out_images"] = measure.measure(model, held_out, collate, args.eval_samples, args.batch_size)
 
     # What is kept: the adapter, the aligned parts, numbers, texts and the run page.
     save_adapter(wrapped, model, args.out / "adapter")
-    generations, thumbnails = sample_texts(model, tokenizer, shards, reader, device)
+    generations = measure.write_texts(model, tokenizer, shards, reader)
+    of_key = {row["key"]: row for row in shards.rows}
+    thumbnails = {row["key"]: report.thumbnail(reader.image_file(of_key[row["key"]])) for row in generations}
     result |= {
         "steps": total_steps,
         "samples_seen": position,
@@ -372,25 +361,6 @@ def identity_of(args: argparse.Namespace, shards: Shards, base_digest: str, tota
     }
 
 
-def check_identity(now: dict[str, Any], then: dict[str, Any], path: Path) -> None:
-    """Raise ValueError when a checkpoint belongs to a run with other data or settings."""
-    different = [name for name in now if now[name] != then.get(name)]
-    if "shards" in different:
-        raise ValueError(
-            f"{path} was made with other shards, or another selection of them (--languages, --held-out), than --shards names now: "
-            "bring the old ones back, or start a new run with another --out."
-        )
-    if "base" in different:
-        raise ValueError(
-            f"{path} was made on another base model: name that one with --base, or start a new run with another --out."
-        )
-    if different:
-        changes = ", ".join(f"{name} was {then.get(name)} and is {now[name]}" for name in different)
-        raise ValueError(
-            f"{path} can't be gone on from, settings differ ({changes}): set them back, or start a new run with another --out."
-        )
-
-
 def digest_of(model: torch.nn.Module) -> str:
     """A digest of the base's weights: names, shapes and the first kilobyte of every tensor."""
     digest = hashlib.sha256()
@@ -400,106 +370,6 @@ def digest_of(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def state_tensors(names: dict[int, str], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything of a run's state that is a tensor: what learns, the optimiser's moments, the random number generators."""
-    parameters = {f"model/{names[id(p)]}": p for group in optimizer.param_groups for p in group["params"]}
-    random = {"random/cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random["random/cuda"] = torch.cuda.get_rng_state()
-    return {**parameters, **checkpoint.optimizer_tensors(optimizer, names), **random}
-
-
-def restore(
-    tensors: dict[str, Tensor],
-    state: dict[str, Any],
-    names: dict[int, str],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-) -> None:
-    """Put a checkpoint's state back in place."""
-    with torch.no_grad():
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.copy_(tensors[f"model/{names[id(parameter)]}"])
-    checkpoint.restore_optimizer(optimizer, names, tensors)
-    schedule.last_epoch = state["schedule"]
-    for group, base_rate, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-        group["lr"] = base_rate * factor(state["schedule"])
-    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
-    torch.set_rng_state(tensors["random/cpu"])
-    if torch.cuda.is_available() and "random/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random/cuda"])
-
-
-def keep_log_until(path: Path, step: int) -> list[dict]:
-    """Drop the log's rows after `step`, which a killed run wrote past its last checkpoint, and return the rest."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:  # the line that the run was killed in
-            break
-        if row["step"] <= step:
-            rows.append(row)
-    checkpoint.write_aside(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
-    return rows
-
-
-@torch.no_grad()
-def evaluate(
-    model: Blip2ForConditionalGeneration,
-    shards: Shards,
-    collate: Collator,
-    args: argparse.Namespace,
-    device: torch.device,
-) -> tuple[list[dict], list[dict] | None]:
-    """Per sample losses over a fixed subset of `shards`: with the right images, and with each image's texts given another image.
-
-    The images are exchanged along a cycle, so that none keeps its place; with one image alone there is nothing to exchange, hence None.
-    """
-    chosen = order.epoch_order(shards.images, seed=0, epoch=0, texts_per_image=args.texts_per_image)[
-        : args.eval_samples
-    ]
-    rows = [shards.rows[i] for i in chosen]
-    some_row = {row["key"]: row for row in rows}
-    keys = sorted(some_row, key=lambda key: hashlib.sha256(key.encode()).digest())
-    other = {key: some_row[keys[i - 1]] for i, key in enumerate(keys)}
-
-    def losses(image_rows: Sequence[dict]) -> list[dict]:
-        samples = []
-        for start in range(0, len(rows), args.batch_size):
-            piece = slice(start, start + args.batch_size)
-            batch = collate(rows[piece], image_rows[piece]).to(device)
-            nats, owners = batch_losses(
-                model, encode_images(model, batch.pixel_values), batch.image_of_text, batch.text
-            )
-            sums = torch.zeros(len(batch.rows), dtype=torch.float64).index_add_(0, owners.cpu(), nats.double().cpu())
-            for row, text, size, nat in zip(
-                batch.rows, batch.tokenized, batch.target_bytes, sums.tolist(), strict=True
-            ):
-                samples.append(
-                    {
-                        "language": row["language"],
-                        "task": row["task"],
-                        "nats": nat,
-                        "tokens": len(text.target),
-                        "target_bytes": size,
-                    }
-                )
-        return samples
-
-    return losses(rows), losses([other[row["key"]] for row in rows]) if len(keys) > 1 else None
-
-
-def overall(right: Sequence[dict], shuffled: Sequence[dict] | None) -> dict[str, float]:
-    """The two losses over all evaluated samples."""
-    loss = report.total(right)
-    numbers = {"loss_right_images": round(loss.nats_per_token, 4), "bits_per_byte": round(loss.bits_per_byte, 4)}
-    if shuffled is not None:
-        numbers["loss_shuffled_images"] = round(report.total(shuffled).nats_per_token, 4)
-    return numbers
-
-
 def save_adapter(wrapped: PeftModel, model: Blip2ForConditionalGeneration, folder: Path) -> None:
     """LoRA as a PEFT directory, and beside it everything else that was trained, under its name in the BLIP-2 model."""
     wrapped.save_pretrained(folder, save_embedding_layers=False)
@@ -507,56 +377,6 @@ def save_adapter(wrapped: PeftModel, model: Blip2ForConditionalGeneration, folde
         name: p.detach().cpu().contiguous() for part, name, p in trainable_parameters(model) if part != "adapter"
     }
     save_file(aligned, folder / "aligned_parts.safetensors")
-
-
-def sample_texts(
-    model: Blip2ForConditionalGeneration,
-    tokenizer: Any,
-    shards: Shards,
-    reader: Reader,
-    device: torch.device,
-    images: int = 5,
-    texts: int = 6,
-) -> tuple[list[dict], dict[str, str]]:
-    """Generated captions for the images with texts in the most scripts, one language a script, and the images' thumbnails."""
-    by_image: dict[str, dict[str, dict]] = {}
-    for row in shards.rows:
-        if row["task"] == "captioning":
-            by_image.setdefault(row["key"], {}).setdefault(row["language"].rsplit("_", 1)[-1], row)
-    keys = sorted(by_image, key=lambda key: (-len(by_image[key]), key))[:images]
-    rows = [
-        row
-        for key in keys
-        for _, row in sorted(by_image[key].items(), key=lambda item: hashlib.sha256((key + item[0]).encode()).digest())[
-            :texts
-        ]
-    ]
-    if not rows:
-        return [], {}
-    samples = [reader.text(row) for row in rows]
-    pixel_values = normalise(torch.stack([reader.pixels(row) for row in rows])).to(device)
-    written = generate(
-        model,
-        tokenizer,
-        pixel_values,
-        [sample["prompt"] for sample in samples],
-        [sample["prompt_language"] for sample in samples],
-        max_new_tokens=32,
-    )
-    generations = [
-        {
-            "key": row["key"],
-            "id": row["id"],
-            "language": row["language"],
-            "prompt": sample["prompt"],
-            "target": sample["target"],
-            "generated": text,
-        }
-        for row, sample, text in zip(rows, samples, written, strict=True)
-    ]
-    for row in generations:
-        log.info("%s  %s  → %s", row["language"], row["prompt"], row["generated"])
-    return generations, {row["key"]: report.thumbnail(reader.image_file(row)) for row in rows}
 
 
 if __name__ == "__main__":

@@ -6,13 +6,17 @@ Losses are given as nats per target token (what training minimises; comparable w
 
 import base64
 import io
+import logging
 import math
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from PIL import Image
+from transformers.utils import logging as transformers_logging
 
 
 @dataclass
@@ -39,24 +43,18 @@ class LossSum:
         return self.nats / math.log(2) / max(1, self.bytes)
 
 
-def group(samples: Iterable[dict[str, Any]], by: str) -> dict[str, LossSum]:
-    """Losses summed by the column `by` (`task`, `language`); each sample has nats, tokens and target_bytes. Sorted by name."""
+def group(samples: Iterable[dict[str, Any]], by: str | None) -> dict[str, LossSum]:
+    """Losses summed by the column `by` (`task`, `language`; None: all in one), sorted by name; samples have nats, tokens, target_bytes."""
     sums: dict[str, LossSum] = {}
     for sample in samples:
-        sums.setdefault(sample[by], LossSum()).add(sample["nats"], sample["tokens"], sample["target_bytes"])
+        name = sample[by] if by else "all"
+        sums.setdefault(name, LossSum()).add(sample["nats"], sample["tokens"], sample["target_bytes"])
     return dict(sorted(sums.items()))
 
 
-def total(samples: Iterable[dict[str, Any]]) -> LossSum:
-    """All losses in one sum."""
-    result = LossSum()
-    for sample in samples:
-        result.add(sample["nats"], sample["tokens"], sample["target_bytes"])
-    return result
-
-
-def compare(right: Sequence[dict], shuffled: Sequence[dict] | None, by: str) -> dict[str, dict[str, float]]:
-    """For each group: samples, nats a token with the right and with shuffled images, and bits per byte with the right ones."""
+def compare(right: Sequence[dict], shuffled: Sequence[dict] | None, by: str | None) -> dict[str, dict[str, float]]:
+    """For each value of the column `by` (for "all" when None): samples, nats a token with the right and with shuffled images, and
+    bits per byte with the right ones."""
     others = group(shuffled, by) if shuffled is not None else {}
     return {
         name: {
@@ -69,6 +67,16 @@ def compare(right: Sequence[dict], shuffled: Sequence[dict] | None, by: str) -> 
     }
 
 
+def log_to_stderr() -> None:
+    """Time-stamped lines of ours on stderr, and nothing of the libraries below a warning."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for name in ("httpx", "filelock"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
 def duration(seconds: float) -> str:
     """`75` → `1:15`."""
     minutes, seconds = divmod(round(seconds), 60)
@@ -78,7 +86,9 @@ def duration(seconds: float) -> str:
 def text_table(result: dict[str, Any]) -> str:
     """The end of a run as lines of text."""
     lines = [f"{'':24}{'samples':>8}{'right':>9}{'shuffled':>10}{'bits/byte':>11}"]
-    rows = {"all": {**result["overall"], "samples": result["evaluated_samples"]}, **result["by_task"]}
+    rows = {"all": result, **result["by_task"]}
+    if "held_out_images" in result:
+        rows["all, held-out images"] = result["held_out_images"]
     for name, row in rows.items():
         shuffled = f"{row['loss_shuffled_images']:.3f}" if "loss_shuffled_images" in row else "-"
         lines.append(
@@ -169,14 +179,13 @@ def page(
         )
         head = "<tr><th>language</th><th>prompt</th><th>generated</th><th>in the data</th></tr>"
         figures.append(f'<figure><img src="{uri}" alt=""><table>{head}{rows}</table></figure>')
-    overall = result["overall"]
-    shuffled = f"{overall['loss_shuffled_images']:.3f}" if "loss_shuffled_images" in overall else "–"
+    shuffled = f"{result['loss_shuffled_images']:.3f}" if "loss_shuffled_images" in result else "–"
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Re-alignment run</title><style>{STYLE}</style><h1>Re-alignment run</h1>"
         f'<p class="soft">{result["steps"]} steps, {result["samples_seen"]:,} samples in {duration(result["seconds"])}; '
         f"{result['cut_targets']} targets cut at {result['config']['max_target_tokens']} tokens.</p>"
-        f'<div class="pair"><div><div class="big">{overall["loss_right_images"]:.3f}</div>loss with the right images</div>'
+        f'<div class="pair"><div><div class="big">{result["loss_right_images"]:.3f}</div>loss with the right images</div>'
         f'<div><div class="big">{shuffled}</div>loss with shuffled images</div></div>'
         f"<h2>Training loss</h2>{curve([row['step'] for row in log_rows], [row['loss'] for row in log_rows])}"
         f"<h2>What it writes</h2>{''.join(figures)}<h2>By task</h2>{table(result['by_task'])}<h2>By language</h2>"

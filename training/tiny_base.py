@@ -28,7 +28,7 @@ from model import assemble
 from model.freeze import set_trainable
 from model.inputs import Layout, stack, tokenize
 from model.loss import label_states, token_losses
-from training import order
+from training import order, report
 from training.checkpoint import PARTIAL, fsync
 from training.loader import Reader, ShardError, Shards, open_shards
 
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    report.log_to_stderr()
     try:
         tokenizer = (
             args.tokenizer or args.language_model or assemble.in_repository(assemble.PRESETS[args.preset].tokenizer)

@@ -1,0 +1,119 @@
+"""What a trained model has learnt: its loss with the right images and with exchanged ones, and texts that it writes.
+
+A model that does not look at its images has the same loss twice. Both losses are taken over the same texts, with dropout off.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
+
+from model.generate import generate
+from model.loss import batch_losses, encode_images
+from training import order, report
+from training.loader import Collator, Reader, Shards, normalise
+
+log = logging.getLogger(__name__)
+
+TEXTS_PER_IMAGE = 4
+"""Of the evaluated subset; fixed, so that runs with other settings are measured on the same samples."""
+
+
+def measure(
+    model: Blip2ForConditionalGeneration, shards: Shards, collate: Collator, samples: int, batch_size: int
+) -> dict[str, Any]:
+    """Losses over a fixed subset of `shards`, over all of it and by task and language (see `training.report.compare`).
+
+    The images are exchanged along one cycle, so that no text keeps its own; with one image alone there is nothing to exchange.
+    """
+    chosen = order.epoch_order(shards.images, seed=0, epoch=0, texts_per_image=TEXTS_PER_IMAGE)[:samples]
+    rows = [shards.rows[i] for i in chosen]
+    some_row = {row["key"]: row for row in rows}
+    keys = sorted(some_row, key=_shuffled)
+    other = {key: some_row[keys[i - 1]] for i, key in enumerate(keys)}
+    right = sample_losses(model, collate, rows, rows, batch_size)
+    shuffled = None
+    if len(keys) > 1:
+        shuffled = sample_losses(model, collate, rows, [other[row["key"]] for row in rows], batch_size)
+    return {
+        **report.compare(right, shuffled, None)["all"],
+        "by_task": report.compare(right, shuffled, "task"),
+        "by_language": report.compare(right, shuffled, "language"),
+    }
+
+
+@torch.no_grad()
+def sample_losses(
+    model: Blip2ForConditionalGeneration,
+    collate: Collator,
+    rows: Sequence[dict],
+    image_rows: Sequence[dict],
+    batch_size: int,
+) -> list[dict[str, Any]]:
+    """For each of `rows`, with the image of its row in `image_rows`: language, task, nats (a sum), tokens, target_bytes."""
+    device = model.query_tokens.device
+    was_training = model.training
+    model.eval()
+    samples = []
+    for start in range(0, len(rows), batch_size):
+        piece = slice(start, start + batch_size)
+        batch = collate(rows[piece], image_rows[piece]).to(device)
+        vision_states = encode_images(model, batch.pixel_values)
+        losses, owners = batch_losses(model, vision_states, batch.image_of_text, batch.text)
+        sums = torch.zeros(len(batch.rows), dtype=torch.float64).index_add_(0, owners.cpu(), losses.double().cpu())
+        for row, text, size, nats in zip(batch.rows, batch.tokenized, batch.target_bytes, sums.tolist(), strict=True):
+            sample = {"nats": nats, "tokens": len(text.target), "target_bytes": size}
+            samples.append({"language": row["language"], "task": row["task"], **sample})
+    model.train(was_training)
+    return samples
+
+
+def write_texts(
+    model: Blip2ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    shards: Shards,
+    reader: Reader,
+    images: int = 5,
+    texts: int = 6,
+) -> list[dict[str, str]]:
+    """Captions that the model writes for the images with captions in the most scripts, one language a script.
+
+    Returns rows of key, id, language, prompt, target (what the data say) and generated.
+    """
+    by_image: dict[str, dict[str, dict]] = {}
+    for row in sorted(shards.rows, key=lambda row: _shuffled(row["id"])):
+        if row["task"] == "captioning":
+            script = row["language"].rsplit("_", 1)[-1]
+            by_image.setdefault(row["key"], {}).setdefault(script, row)
+    keys = sorted(by_image, key=lambda key: (-len(by_image[key]), key))[:images]
+    rows = [row for key in keys for row in list(by_image[key].values())[:texts]]
+    if not rows:
+        return []
+    samples = [reader.text(row) for row in rows]
+    generated = generate(
+        model,
+        tokenizer,
+        normalise(torch.stack([reader.pixels(row) for row in rows])).to(model.query_tokens.device),
+        prompts=[sample["prompt"] for sample in samples],
+        prompt_languages=[sample["prompt_language"] for sample in samples],
+        max_new_tokens=32,
+    )
+    written = [
+        {
+            "key": row["key"],
+            **{name: sample[name] for name in ("id", "language", "prompt", "target")},
+            "generated": text,
+        }
+        for row, sample, text in zip(rows, samples, generated, strict=True)
+    ]
+    for row in written:
+        log.info("%s  %s → %s", row["language"], row["prompt"], row["generated"])
+    return written
+
+
+def _shuffled(text: str) -> bytes:
+    """A key that sorts texts in an order that means nothing and is the same everywhere."""
+    return hashlib.sha256(text.encode()).digest()
