@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     mix: Mix = read_mix(ROOT / "demo" / "mix.yaml")
-    examples, _, _ = read_examples(mix)
+    examples = read_examples(mix).examples
     rows = examples.to_pylist()
     kept, texts = [], []
     for row in rows:

@@ -19,6 +19,9 @@ HUB_TASKS = {
     "question_generation": "visual-question-answering",
     "instruction": "image-text-to-text",
     "reasoning": "visual-question-answering",
+    "explanation": "visual-question-answering",
+    "classification": "image-classification",
+    "object_presence": "visual-question-answering",
     "matching": "image-text-to-text",
 }
 SIZE_CATEGORIES = (

@@ -48,7 +48,7 @@ class SourceCount:
     usable: int
     unusable: dict[str, int]
     beyond_limit: int
-    """Usable, but more than the mix's `limit` asked for."""
+    """Left out by the mix's options: more than a `limit` asked for, duplicates, other splits, not selected."""
     images: int
     planned: int
     kept: int
@@ -97,7 +97,8 @@ def count_run(
 
     `examples` and `unusable` are the two tables of the examples stage; `plan`, `samples` and `ledger` are those of the
     stages of the same name. `manifest` is that of the shards. `records_read` is what the examples stage has in its
-    manifest under this name: rows by source, and under `NAME:beyond_limit` how many a `limit` left out.
+    manifest under this name: rows by source, and under `NAME:REASON` (such as `NAME:beyond_limit`) how many the mix's
+    options left out.
     """
     planned = _count(plan, "language")
     kept = _count(samples, "language")
@@ -120,7 +121,7 @@ def count_run(
     for source in sorted({*usable_by_source, *unusable_by_source, *(name for name in records_read if ":" not in name)}):
         lost = _by_frequency(unusable_by_source[source])
         usable = usable_by_source.get(source, 0)
-        beyond = records_read.get(f"{source}:beyond_limit", 0)
+        beyond = sum(n for reason, n in records_read.items() if reason.startswith(f"{source}:"))
         read = records_read.get(source, 0)
         images = images_by_source.get(source, 0)
         sources.append(
@@ -160,7 +161,7 @@ def _find_faults(
     ]
     faults += [
         f"source {row.source}: {row.read} rows read, but {row.usable} usable + {sum(row.unusable.values())} unusable"
-        + (f" + {row.beyond_limit} beyond its limit" if row.beyond_limit else "")
+        + (f" + {row.beyond_limit} left out by the mix" if row.beyond_limit else "")
         for row in sources
         if not row.balanced
     ]

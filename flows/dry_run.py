@@ -8,7 +8,7 @@ from flows import steps
 from flows.run import Run
 from pipeline.estimate import BYTES_PER_SENTENCE, estimate
 from pipeline.languages import BY_NLLB
-from pipeline.plan import plan_languages
+from pipeline.plan import overview
 from pipeline.requests import Segmenter, unanswered, wanted_sentences
 from pipeline.sources.read import read_examples
 
@@ -26,11 +26,12 @@ def dry_run(run: Run, write: Callable[[str], Any]) -> None:
     stages = run.stages()
     if stages["examples"].is_done():
         examples, unusable = steps.table(run, "examples", "examples"), steps.table(run, "examples", "ledger").num_rows
+        given = steps.table(run, "examples", "given")
     else:
-        examples, ledger, _ = read_examples(run.mix)
+        examples, ledger, _, given = read_examples(run.mix)
         unusable = ledger.num_rows
-    plan = plan_languages(examples["id"].to_pylist(), run.mix.languages)
-    wanted = wanted_sentences(steps.planned(run, examples, plan), run.engine.key, Segmenter())
+    plan = steps.plan_table(run, examples, given)
+    wanted = wanted_sentences(steps.planned(run, examples, plan, given), run.engine.key, Segmenter())
     new = unanswered(wanted, run.memory)
     cost = estimate(run.engine, new)
     counts = [Counter(t["language"].to_pylist()) for t in (plan, wanted, new)]
@@ -39,6 +40,9 @@ def dry_run(run: Run, write: Callable[[str], Any]) -> None:
         f"{run.mix.translation.model}, {run.engine.compute_type} on {run.engine.device}, beam {run.engine.beam_size}"
     )
     write(f"{run.mix.name}: {examples.num_rows:,} examples ({tasks}), {unusable:,} unusable\nmodel {model}\n\n")
+    for line in overview(examples, plan, run.mix.languages, run.mix.sources).lines():
+        write(f"{line}\n")
+    write("\n")
     head = f"{'examples':>9} {'sentences':>10} {'new':>9} {'tokens':>10} {'time':>8}  language check"
     write(f"{'language':<30} {head}\n")
     for code in run.languages:

@@ -78,19 +78,11 @@ class Run:
         def add(name: str, stage_version: int, config: Any, *after: str) -> None:
             found[name] = stage(self.folder, name, stage_version, config, [found[a] for a in after])
 
-        sources = [
-            {
-                "name": s.name,
-                "reader": s.reader,
-                "sha256": files.sha256_file(s.path),
-                "licence": s.licence,
-                "limit": s.limit,
-            }
-            for s in mix.sources
-        ]
         prompts = fingerprint(self.templates)
-        add("examples", pipeline.sources.read.VERSION, sources)
-        add("plan", pipeline.plan.VERSION, mix.languages.model_dump(mode="json"), "examples")
+        add("examples", pipeline.sources.read.VERSION, pipeline.sources.read.source_fingerprint(mix))
+        by_source = [s.model_dump(mode="json", include={"name", "weight", "languages"}) for s in mix.sources]
+        extended = files.sha256_file(mix.extends) if mix.extends else ""
+        add("plan", pipeline.plan.VERSION, [mix.languages.model_dump(mode="json"), by_source, extended], "examples")
         requests_config = [self.engine.key, mix.translation.block_sentences, prompts, pipeline.segment.VERSION]
         add("requests", pipeline.requests.VERSION, requests_config, "plan")
         add("translate", 1, self.engine.key, "requests")

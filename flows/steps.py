@@ -20,12 +20,13 @@ from pipeline import files, requests, shards
 from pipeline.corpus import CANDIDATES, LEDGER, REQUESTS, SCORES, TRANSLATIONS
 from pipeline.estimate import estimate
 from pipeline.languages import ENGLISH
-from pipeline.plan import plan_languages
+from pipeline.plan import overview, plan_languages
 from pipeline.quality.accept import VERDICTS, accept
 from pipeline.quality.score import score
 from pipeline.render import prompt_texts, render, worst_scores
 from pipeline.requests import PROMPT_SOURCE, Segmenter
-from pipeline.sources.read import read_examples
+from pipeline.sources.images import read_image
+from pipeline.sources.read import image_folders, read_examples
 from pipeline.stage import run_stage
 
 logger = logging.getLogger("polyalign")
@@ -55,10 +56,11 @@ def write_description(run: Run) -> None:
 
 def make_examples(run: Run) -> bool:
     def build(stage: Any) -> dict[str, Any]:
-        examples, ledger, counts = read_examples(run.mix)
-        files.write_table(stage.path("examples.parquet"), examples)
-        files.write_table(stage.path("ledger.parquet"), ledger)
-        return {"records_read": counts}
+        corpus = read_examples(run.mix)
+        files.write_table(stage.path("examples.parquet"), corpus.examples)
+        files.write_table(stage.path("given.parquet"), corpus.given)
+        files.write_table(stage.path("ledger.parquet"), corpus.ledger)
+        return {"records_read": corpus.counts}
 
     return run_stage(run.stages()["examples"], build)
 
@@ -66,18 +68,29 @@ def make_examples(run: Run) -> bool:
 def make_plan(run: Run) -> bool:
     def build(stage: Any) -> None:
         examples = table(run, "examples", "examples")
-        files.write_table(stage.path("plan.parquet"), plan_languages(examples["id"].to_pylist(), run.mix.languages))
+        plan = plan_table(run, examples, table(run, "examples", "given"))
+        files.write_table(stage.path("plan.parquet"), plan)
+        for line in overview(examples, plan, run.mix.languages, run.mix.sources).warnings:
+            logger.warning("%s", line)
 
     return run_stage(run.stages()["plan"], build)
 
 
-def planned(run: Run, examples: pa.Table, plan: pa.Table) -> dict[str, list[dict[str, Any]]]:
-    return requests.planned_rows(examples, plan, prompt_texts(run.templates))
+def plan_table(run: Run, examples: pa.Table, given: pa.Table) -> pa.Table:
+    """The plan of these examples; it holds the plan that the mix extends, if it names one."""
+    existing = files.read_table(run.mix.extends) if run.mix.extends else None
+    return plan_languages(examples, run.mix.languages, run.mix.sources, given, existing)
+
+
+def planned(run: Run, examples: pa.Table, plan: pa.Table, given: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    texts = prompt_texts(run.templates, pc.unique(examples["task"]).to_pylist())
+    return requests.planned_rows(examples, plan, texts, given)
 
 
 def make_requests(run: Run) -> bool:
     def build(stage: Any) -> None:
-        rows = planned(run, table(run, "examples", "examples"), table(run, "plan", "plan"))
+        examples, given = table(run, "examples", "examples"), table(run, "examples", "given")
+        rows = planned(run, examples, table(run, "plan", "plan"), given)
         wanted = requests.wanted_sentences(rows, run.engine.key, Segmenter())
         files.write_table(stage.path("requests.parquet"), wanted)
         blocks = requests.cut_blocks(requests.unanswered(wanted, run.memory), run.mix.translation.block_sentences)
@@ -154,7 +167,8 @@ def score_language(run: Run, language: str) -> None:
     if scores_path.exists():
         return
     plan = table(run, "plan", "plan")
-    rows = planned(run, table(run, "examples", "examples"), plan.filter(pc.equal(plan["language"], language)))[language]
+    mine = plan.filter(pc.equal(plan["language"], language))
+    rows = planned(run, table(run, "examples", "examples"), mine, table(run, "examples", "given"))[language]
     translations = table(run, "translate", language) if language != ENGLISH else TRANSLATIONS.empty_table()
     candidates = requests.translated_fields(language, rows, translations, Segmenter())
     files.write_table(folder / f"candidates-{language}.parquet", candidates)
@@ -262,17 +276,15 @@ def write_shard(run: Run, number: int) -> None:
     part = folder / "index" / f"{shards.shard_name(number)}.parquet"
     if part.exists():
         return
-    folders = {s.name: s.image_folder for s in run.mix.sources}
+    folders = image_folders(run.mix)
 
-    def read_image(image: dict[str, Any]) -> bytes:
-        path: Path = folders[image["source"]] / image["image"]
-        data = path.read_bytes()
-        shards.check_bytes(data, image["image_sha256"], path)
+    def read(image: dict[str, Any]) -> bytes:
+        source_folder = folders[image["source"]]
+        data = read_image(source_folder, image["image"])
+        shards.check_bytes(data, image["image_sha256"], source_folder / image["image"])
         return data
 
-    files.write_table(
-        part, shards.write_shard(folder / shards.shard_name(number), shard_contents(run)[number], read_image)
-    )
+    files.write_table(part, shards.write_shard(folder / shards.shard_name(number), shard_contents(run)[number], read))
 
 
 def finish_shards(run: Run, numbers: list[int]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-UNTRANSLATED_ROLES = frozenset({"label"})
-"""Roles that hold a symbol, not a text."""
+UNTRANSLATED_ROLES = frozenset({"label", "name"})
+"""Roles that never go through the translator: `label` is a symbol (yes or no), and `name` is a name of an object that people have given in
+each language (schema GIVEN)."""
 
 ROLES: dict[str, tuple[str, ...]] = {
     "captioning": ("caption",),
@@ -18,9 +19,12 @@ ROLES: dict[str, tuple[str, ...]] = {
     "question_generation": ("question", "answer"),
     "instruction": ("instruction", "response"),
     "reasoning": ("question", "answer", "rationale"),
+    "explanation": ("question", "answer", "rationale"),
     "matching": ("caption", "label"),
+    "classification": ("object",),
+    "object_presence": ("object", "label"),
 }
-"""Roles by task, in order. An instruction may repeat its two roles: a conversation of several turns."""
+"""Roles by task, in order. An instruction may repeat its two roles: a conversation of several turns. `name` may stand for `object`."""
 
 TASKS = tuple(ROLES)
 
@@ -32,7 +36,7 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """One English example. `image` is the path below the source's folder."""
+    """One English example. `image` is the path below the source's folder; a part that ends in .tar is a tar, and the rest a member of it."""
 
     id: str
     source: str
@@ -41,6 +45,10 @@ class Example:
     fields: tuple[Field, ...]
     licence: str
     credit: str = ""
+    group: str = ""
+    """Examples of one group always go to the same languages: a true and a false caption of an image. By default an example is alone."""
+    given: str = ""
+    """Key of the names that people have given its object (schema GIVEN); such an example goes only to languages that have one."""
 
 
 class SourceError(NamedTuple):
@@ -52,19 +60,26 @@ class SourceError(NamedTuple):
     detail: str
 
 
+class LeftOut(NamedTuple):
+    """Records that the mix file did not ask for: how many, and by which of its options. They are counted, not listed."""
+
+    reason: str
+    records: int
+
+
 def check_fields(task: str, fields: tuple[Field, ...]) -> str | None:
     """Why these fields don't fit `task`, or None when they do."""
     if task not in ROLES:
         return f"there is no task {task!r}; the tasks are {', '.join(TASKS)}"
-    roles, wanted = tuple(f.role for f in fields), ROLES[task]
+    roles, wanted = tuple("object" if f.role == "name" else f.role for f in fields), ROLES[task]
     turns = len(roles) // len(wanted) if task == "instruction" else 1
     if not fields or roles != wanted * turns:
         return f"the task {task} has the roles {', '.join(wanted)}, in this order; this record has {', '.join(roles) or 'none'}"
     for field in fields:
         if not field.text.strip():
             return f"the {field.role} is empty"
-    if task == "matching" and fields[1].text not in ("yes", "no"):
-        return f"the label of a matching example is yes or no, not {fields[1].text!r}"
+        if field.role == "label" and field.text not in ("yes", "no"):
+            return f"the label of an example of {task} is yes or no, not {field.text!r}"
     return None
 
 
@@ -88,8 +103,13 @@ EXAMPLES = pa.schema(
         ("fields", FIELDS),
         ("licence", pa.string()),
         ("credit", pa.string()),
+        ("group", pa.string()),
+        ("given", pa.string()),
     ]
 )
+
+GIVEN = pa.schema([("key", pa.string()), ("language", pa.string()), ("text", pa.string())])
+"""Names of objects that people have given, by the `given` of an example and by language. They are used as they are."""
 
 PLAN = pa.schema([("example", pa.string()), ("language", pa.string()), ("assigned_by", pa.string())])
 """`assigned_by`: share, floor or english."""

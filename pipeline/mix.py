@@ -7,40 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.languages import ENGLISH, LANGUAGES, find_language
+from pipeline.sources.config import READER_CONFIGS, AnySource, MatchingSource, Section, SourceConfig
+
+__all__ = ["LanguagesConfig", "Mix", "MixError", "SourceConfig", "describe", "read_mix"]
 
 
 class MixError(ValueError):
     """A mix file that can't be used."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SourceConfig(_Section):
-    """One English dataset."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-    """Short name; the first part of every example id."""
-    reader: Literal["jsonl"] = "jsonl"
-    """Which file of `pipeline/sources/` reads it."""
-    path: Path
-    images: Path | None = None
-    """Folder that image paths are relative to; by default the folder of `path`."""
-    licence: str | None = None
-    """Licence of records that name none."""
-    limit: Annotated[int, Field(gt=0)] | None = None
-    """Use this many examples at most: those with the smallest hash of their id, so that growth of the source moves few."""
-
-    @property
-    def image_folder(self) -> Path:
-        return self.images if self.images is not None else self.path.parent
-
-
-class LanguagesConfig(_Section):
+class LanguagesConfig(Section):
     """Which languages, and how many examples each gets."""
 
     include: Literal["all"] | list[str] = "all"
@@ -53,8 +32,14 @@ class LanguagesConfig(_Section):
     """Into how many languages each example is translated."""
     floor: Annotated[int, Field(ge=0)] = 0
     """Examples that each language gets at least, where the sources have so many."""
+    floors: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    """Other floors for some languages, by any code."""
+    warn_below: Annotated[int, Field(ge=0)] = 100
+    """The plan warns of languages that get fewer texts."""
     english: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of examples that are also kept in English."""
+    """Share of examples that are kept in English."""
+    english_is: Literal["also", "instead"] = "also"
+    """`also`: those examples are translated too. `instead`: they are not."""
 
     @field_validator("include")
     @classmethod
@@ -67,6 +52,15 @@ class LanguagesConfig(_Section):
         if len(set(codes)) != len(codes):
             raise ValueError("a language is named twice")
         return codes
+
+    @field_validator("floors")
+    @classmethod
+    def _known_floors(cls, value: dict[str, int]) -> dict[str, int]:
+        return {find_language(code).nllb: floor for code, floor in value.items()}
+
+    def floor_of(self, language: str) -> int:
+        """The floor of a language (NLLB code)."""
+        return self.floors.get(language, self.floor)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -83,7 +77,7 @@ class LanguagesConfig(_Section):
         return self
 
 
-class TranslationConfig(_Section):
+class TranslationConfig(Section):
     """The model and how it decodes."""
 
     model: str
@@ -103,12 +97,24 @@ class TranslationConfig(_Section):
     """Sentences in one task of the flow. About a minute's work is right."""
 
 
-class PromptsConfig(_Section):
+class PromptsConfig(Section):
     translated: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of samples whose prompt is written in the target language, where a translated prompt was accepted."""
 
 
-class QualityConfig(_Section):
+class ExcludeConfig(Section):
+    """Images that must not be trained on, because models are evaluated on them."""
+
+    ids: list[Path] = Field(default_factory=list)
+    """Text files with one image a line: its file name, with or without extension, or `coco:391895`, which is every COCO file of that number.
+    What follows a # is a remark."""
+    images: list[Path] = Field(default_factory=list)
+    """Folders of images. What looks the same, by a 64-bit perceptual hash, is left out."""
+    distance: Annotated[int, Field(ge=0, le=16)] = 4
+    """Bits of the hash that may differ. Resizing and recompressing an image changes 0 to 4."""
+
+
+class QualityConfig(Section):
     policy: Path | None = None
     """Thresholds; by default `pipeline/quality/policy.yaml`."""
     identifier: Path | None = None
@@ -117,16 +123,19 @@ class QualityConfig(_Section):
     """Column of `languages.csv` that has the identifier's labels."""
 
 
-class ShardsConfig(_Section):
+class ShardsConfig(Section):
     count: Annotated[int, Field(ge=1, le=65536)] = 8
 
 
-class Mix(_Section):
+class Mix(Section):
     """A whole mix file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     description: str = ""
-    sources: Annotated[list[SourceConfig], Field(min_length=1)]
+    sources: Annotated[list[AnySource], Field(min_length=1)]
+    exclude: ExcludeConfig = ExcludeConfig()
+    extends: Path | None = None
+    """The plan of an earlier run (its `plan/plan.parquet`): all of it is kept, and only what is missing is added."""
     languages: LanguagesConfig = LanguagesConfig()
     translation: TranslationConfig
     prompts: PromptsConfig = PromptsConfig()
@@ -137,10 +146,15 @@ class Mix(_Section):
 
     @field_validator("sources")
     @classmethod
-    def _unique_names(cls, value: list[SourceConfig]) -> list[SourceConfig]:
+    def _names(cls, value: list[SourceConfig]) -> list[SourceConfig]:
         names = [s.name for s in value]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             raise ValueError(f"two sources have the name {twice[0]!r}; example ids begin with it, so it must be unique")
+        for number, source in enumerate(value):
+            if isinstance(source, MatchingSource) and source.of not in names[:number]:
+                raise ValueError(
+                    f"{source.name} is made from {source.of!r}, but no source of that name stands before it"
+                )
         return value
 
 
@@ -179,6 +193,10 @@ def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
     for step in location:
         if isinstance(node, yaml.MappingNode):
             found = [(k, v) for k, v in node.value if k.value == str(step)]
+            if (
+                not found and step in READER_CONFIGS
+            ):  # pydantic's name for the kind of source; the file has no such level
+                continue
             if not found:
                 break
             line, node = found[0][0].start_mark.line + 1, found[0][1]
@@ -199,11 +217,18 @@ def _resolve(mix: Mix, folder: Path) -> Mix:
         model = str(folder / model)
     return mix.model_copy(
         update={
-            "sources": [s.model_copy(update={"path": folder / s.path, "images": near(s.images)}) for s in mix.sources],
+            "sources": [s.relative_to(folder) for s in mix.sources],
+            "exclude": mix.exclude.model_copy(
+                update={
+                    "ids": [folder / p for p in mix.exclude.ids],
+                    "images": [folder / p for p in mix.exclude.images],
+                }
+            ),
             "translation": mix.translation.model_copy(update={"model": model}),
             "quality": mix.quality.model_copy(
                 update={"policy": near(mix.quality.policy), "identifier": near(mix.quality.identifier)}
             ),
+            "extends": near(mix.extends),
             "memory": folder / mix.memory,
         }
     )

@@ -19,10 +19,10 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from pipeline.corpus import ROLES, SAMPLES, UNTRANSLATED_ROLES
+from pipeline.corpus import ROLES, SAMPLES
 from pipeline.languages import BY_NLLB, ENGLISH
 
-VERSION = 1
+VERSION = 2
 
 FOLDER = Path(__file__).with_name("prompts")
 SLOT = re.compile(r"(\{[a-z]+\})")
@@ -83,9 +83,10 @@ def read_templates(folder: Path = FOLDER) -> dict[str, tuple[Template, ...]]:
     return templates
 
 
-def prompt_texts(templates: Mapping[str, Iterable[Template]]) -> list[str]:
-    """The texts to translate for the translated templates, each once, sorted."""
-    return sorted({text for group in templates.values() for t in group if t.is_translated for text in t.texts()})
+def prompt_texts(templates: Mapping[str, Iterable[Template]], tasks: Iterable[str] | None = None) -> list[str]:
+    """The texts to translate for the translated templates of `tasks` (by default of all), each once, sorted."""
+    groups = [templates[task] for task in (templates if tasks is None else tasks)]
+    return sorted({text for group in groups for t in group if t.is_translated for text in t.texts()})
 
 
 def fingerprint(templates: Mapping[str, Iterable[Template]]) -> list[Any]:
@@ -119,7 +120,7 @@ def fill(
     template: Template, language: str, fields: list[dict[str, str]], translated: Mapping[str, str]
 ) -> tuple[str, str]:
     """The prompt and the target of one sample, from its translated fields."""
-    values = {field["role"]: field["text"].strip() for field in fields}
+    values = {"object" if f["role"] == "name" else f["role"]: f["text"].strip() for f in fields}
     values["language"] = BY_NLLB[language].name
     values["conversation"] = "\n".join(field["text"].strip() for field in fields[:-1])
     parts = []
@@ -180,7 +181,7 @@ def render(
                 "template": template.id,
                 "prompt": prompt,
                 "target": target,
-                "english": "\n".join(f["source"] for f in c["fields"] if f["role"] not in UNTRANSLATED_ROLES),
+                "english": "\n".join(f["source"] for f in c["fields"] if f["role"] != "label"),
                 "image": images[c["example"]][0],
                 "image_sha256": images[c["example"]][1],
                 "scores": scores.get(c["id"]),

@@ -17,7 +17,7 @@ from pipeline.languages import ENGLISH
 from pipeline.memory import Memory, normalise, sentence_key
 from pipeline.segment import Piece, segment
 
-VERSION = 1
+VERSION = 2
 
 PROMPT_SOURCE = "prompts"
 """Source name of the prompt texts, which are translated and judged like fields but are no examples."""
@@ -66,12 +66,21 @@ def prompt_examples(texts: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def planned_rows(examples: pa.Table, plan: pa.Table, prompt_texts: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Examples by language, as the plan has them, sorted by example id, the prompt texts last. English has no prompt texts to translate."""
-    by_id = {row["id"]: row for row in examples.select(["id", "source", "task", "fields"]).to_pylist()}
+def planned_rows(
+    examples: pa.Table, plan: pa.Table, prompt_texts: Sequence[str], given: pa.Table | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Examples by language, as the plan has them, sorted by example id, the prompt texts last. English has no prompt texts to translate.
+
+    Where people have given the name of an example's object in that language (`given`, schema GIVEN), the row has it as `name`.
+    """
+    by_id = {row["id"]: row for row in examples.select(["id", "source", "task", "fields", "given"]).to_pylist()}
+    names = {} if given is None else {(r["key"], r["language"]): r["text"] for r in given.to_pylist()}
     rows: dict[str, list[dict[str, Any]]] = {}
     for example, language in zip(plan["example"].to_pylist(), plan["language"].to_pylist(), strict=True):
-        rows.setdefault(language, []).append(by_id[example])
+        row = by_id[example]
+        if row["given"] and language != ENGLISH:
+            row = {**row, "name": names[row["given"], language]}
+        rows.setdefault(language, []).append(row)
     prompts = prompt_examples(prompt_texts)
     return {language: planned + (prompts if language != ENGLISH else []) for language, planned in rows.items()}
 
@@ -161,7 +170,9 @@ def translated_fields(
     for row in rows:
         fields, used = [], []
         for field in row["fields"]:
-            if language == ENGLISH or field["role"] in UNTRANSLATED_ROLES:
+            if field["role"] == "name" and "name" in row:
+                text = row["name"]
+            elif language == ENGLISH or field["role"] in UNTRANSLATED_ROLES:
                 text = field["text"]
             else:
                 pieces = segmenter.pieces(field["text"])

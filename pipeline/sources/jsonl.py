@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.corpus import ROLES, TASKS, Example, Field, SourceError, check_fields
-from pipeline.mix import SourceConfig
+from pipeline.corpus import ROLES, TASKS, Example, SourceError
+from pipeline.sources.build import build_example
+from pipeline.sources.config import SourceConfig
 
 COMMON_KEYS = {"id", "image", "task", "licence", "credit"}
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -43,49 +44,32 @@ def parse(record: Any, source: SourceConfig, where: str) -> Example | SourceErro
     if not isinstance(record, dict):
         return SourceError(where, "", "not_an_object", f"a record is a JSON object, this is {type(record).__name__}")
     own_id = record.get("id")
-    if not isinstance(own_id, str) or not own_id or "@" in own_id or any(c.isspace() for c in own_id):
-        return SourceError(
-            where, str(own_id), "bad_id", "`id` is a text without spaces and without @, unique in the file"
-        )
     for key in ("image", "task"):
         if not isinstance(record.get(key), str) or not record[key]:
-            return SourceError(where, own_id, f"no_{key}", f"`{key}` is missing or not a text")
+            return SourceError(where, str(own_id), f"no_{key}", f"`{key}` is missing or not a text")
     task = record["task"]
     if task not in TASKS:
-        return SourceError(where, own_id, "bad_task", f"there is no task {task!r}; the tasks are {', '.join(TASKS)}")
+        return SourceError(
+            where, str(own_id), "bad_task", f"there is no task {task!r}; the tasks are {', '.join(TASKS)}"
+        )
     text_keys = {"turns"} if task == "instruction" else set(ROLES[task])
     if unknown := sorted(set(record) - COMMON_KEYS - text_keys):
         return SourceError(
-            where, own_id, "unknown_key", f"{', '.join(unknown)}: the task {task} has {', '.join(sorted(text_keys))}"
+            where,
+            str(own_id),
+            "unknown_key",
+            f"{', '.join(unknown)}: the task {task} has {', '.join(sorted(text_keys))}",
         )
     turns = record.get("turns") if task == "instruction" else [record]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         return SourceError(
-            where, own_id, "bad_fields", "`turns` is a list of objects with `instruction` and `response`"
+            where, str(own_id), "bad_fields", "`turns` is a list of objects with `instruction` and `response`"
         )
     if task == "instruction" and any(set(turn) != set(ROLES[task]) for turn in turns):
-        return SourceError(where, own_id, "bad_fields", "every turn has `instruction` and `response` and nothing else")
-    texts = [(role, turn[role]) for turn in turns for role in ROLES[task] if role in turn]
-    if not all(isinstance(text, str) for _, text in texts):
-        return SourceError(where, own_id, "bad_fields", "a text is not a string")
-    fields = tuple(Field(role, text) for role, text in texts)
-    if reason := check_fields(task, fields):
-        return SourceError(where, own_id, "bad_fields", reason)
-    try:
-        "".join(f.text for f in fields).encode("utf-8")
-    except UnicodeEncodeError as error:
-        return SourceError(where, own_id, "bad_unicode", f"a text has a lone surrogate: {error}")
-    licence = record.get("licence") or source.licence or ""
-    if not licence:
         return SourceError(
-            where, own_id, "no_licence", "name a `licence` in the record, or for the whole source in the mix file"
+            where, str(own_id), "bad_fields", "every turn has `instruction` and `response` and nothing else"
         )
-    return Example(
-        id=f"{source.name}:{own_id}",
-        source=source.name,
-        task=task,
-        image=record["image"],
-        fields=fields,
-        licence=licence,
-        credit=str(record.get("credit") or ""),
+    texts = [(role, turn[role]) for turn in turns for role in ROLES[task] if role in turn]
+    return build_example(
+        source, where, own_id, task, record["image"], texts, record.get("licence"), record.get("credit")
     )

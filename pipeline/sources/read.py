@@ -1,166 +1,306 @@
-"""Runs the readers of a mix: checks ids and images, and gives the table of examples and the ledger of what can't be used.
+"""Runs the readers of a mix: checks ids and images, selects, and gives the table of examples and the ledger of what can't be used.
 
 Each image is opened, decoded and hashed once. An image that is missing or does not decode costs its examples, never the run, and is never
-replaced.
+replaced. For each source, records read = examples + ledger rows + records left out, and the last are counted by reason.
 """
 
-import hashlib
-import io
-import warnings
-from collections.abc import Callable, Iterator
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
 
-from pipeline.corpus import EXAMPLES, LEDGER, Example, SourceError
-from pipeline.mix import Mix, SourceConfig
-from pipeline.sources import jsonl
+from pipeline import files
+from pipeline.corpus import EXAMPLES, GIVEN, LEDGER, Example, LeftOut, SourceError
+from pipeline.mix import Mix
+from pipeline.sources import (
+    aokvqa,
+    capfilt,
+    coco_captions,
+    coco_karpathy,
+    csv_table,
+    hub,
+    imagenet,
+    jsonl,
+    llava,
+    matching,
+    vqav2,
+    webdataset_tars,
+)
+from pipeline.sources.config import DatasetsSource, ImagenetSource, MatchingSource, SourceConfig
+from pipeline.sources.images import ImageFacts, check_image
+from pipeline.sources.select import Exclusion, duplicate_key, example_order, select_by_noun_phrases
 
-VERSION = 1
+logger = logging.getLogger(__name__)
 
-READERS: dict[str, Callable[[SourceConfig], Iterator[Example | SourceError]]] = {"jsonl": jsonl.read}
+VERSION = 2
 
-FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
-"""Image formats that are delivered as they are, and the extension each gets in a shard."""
+Record = Example | SourceError | LeftOut
 
+READERS: dict[str, Callable[[Any], Iterator[Any]]] = {
+    "aokvqa": aokvqa.read,
+    "capfilt": capfilt.read,
+    "coco_captions": coco_captions.read,
+    "coco_karpathy": coco_karpathy.read,
+    "csv": csv_table.read,
+    "datasets": hub.read,
+    "imagenet": imagenet.read,
+    "jsonl": jsonl.read,
+    "llava": llava.read,
+    "vqav2": vqav2.read,
+    "webdataset": webdataset_tars.read,
+}
+"""The readers that need nothing but their own files; `matching` also needs the captions of another source."""
 
-@dataclass(frozen=True)
-class ImageFacts:
-    sha256: str
-    format: str
-    width: int
-    height: int
-
-
-def check_image(path: Path) -> ImageFacts | tuple[str, str]:
-    """Facts of an image that decodes, or (reason, detail)."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return "image_missing", f"there is no file {path}"
-    except OSError as error:
-        return "image_unreadable", f"{path}: {error}"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                kind, (width, height) = image.format or "", image.size
-    except (
-        UnidentifiedImageError,
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        return "image_broken", f"{path}: {error}"
-    if kind not in FORMATS:
-        return "image_format", f"{path} is {kind}; shards hold {', '.join(FORMATS)}: convert it"
-    return ImageFacts(hashlib.sha256(data).hexdigest(), FORMATS[kind], width, height)
+IMAGES_AT_ONCE = 4096
 
 
-def example_order(example_id: str) -> bytes:
-    """The order in which `limit` picks examples: by a hash of the id, so that it does not depend on the order of the file."""
-    return hashlib.blake2b(example_id.encode(), digest_size=8).digest()
+class Corpus(NamedTuple):
+    """What the sources of a mix gave."""
+
+    examples: pa.Table
+    """Schema EXAMPLES, sorted by id."""
+    ledger: pa.Table
+    """Unusable records, schema LEDGER, sorted by source and id."""
+    counts: dict[str, int]
+    """Records read by source, and under `SOURCE:REASON` how many of them were left out for a reason that needs no row each."""
+    given: pa.Table
+    """Names that people have given, schema GIVEN, sorted by key and language."""
 
 
 def missing_sources(mix: Mix) -> list[str]:
     """Complaints about source files that are not there, to be made before any work."""
-    return [f"source {s.name!r}: there is no file {s.path}" for s in mix.sources if not s.path.is_file()]
+    return [f"source {s.name!r}: there is no file {p}" for s in mix.sources for p in s.files if not p.exists()] + [
+        f"there is no file {p}"
+        for p in (*mix.exclude.ids, *mix.exclude.images, *([mix.extends] if mix.extends else []))
+        if not p.exists()
+    ]
 
 
-def read_examples(mix: Mix) -> tuple[pa.Table, pa.Table, dict[str, int]]:
-    """Read all sources of `mix`.
+def image_folders(mix: Mix) -> dict[str, Path]:
+    """The folder that each source's image paths are relative to."""
+    by_name = {s.name: s for s in mix.sources}
+    return {s.name: (by_name[s.of] if isinstance(s, MatchingSource) else s).image_folder for s in mix.sources}
 
-    Returns the examples (schema EXAMPLES, sorted by id), the ledger of unusable records (schema LEDGER) and the number of records read by source:
-    for each source, records read = examples + ledger rows + records beyond its `limit`. The last are counted under `NAME:beyond_limit`.
-    """
-    examples: list[Example] = []
+
+def source_fingerprint(mix: Mix) -> list[Any]:
+    """What decides the table of examples, for the stage's key: the options and the content of the files. Folders and files of more than 4 GB
+    are known by names and sizes."""
+    options = [
+        s.model_dump(mode="json", exclude={"images", "path", "weight", "languages", *s.other_paths})
+        for s in mix.sources
+    ]
+    hubs = [str(s.path) if isinstance(s, DatasetsSource) and s.is_on_hub else "" for s in mix.sources]
+    contents = [[content_fingerprint(p) for p in s.files] for s in mix.sources]
+    excluded = [content_fingerprint(p) for p in (*mix.exclude.ids, *mix.exclude.images)]
+    return [options, hubs, contents, excluded, mix.exclude.distance if excluded else 0]
+
+
+def content_fingerprint(path: Path) -> str:
+    """A hash of a file's content, or of the names and sizes of the files in a folder."""
+    if path.is_dir():
+        return files.sha256_json(
+            sorted([p.relative_to(path).as_posix(), p.stat().st_size] for p in path.rglob("*") if p.is_file())
+        )
+    status = path.stat()
+    if status.st_size > 4 << 30:
+        return files.sha256_json([path.name, status.st_size])
+    return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    return files.sha256_file(path)
+
+
+def read_examples(mix: Mix) -> Corpus:
+    """Read all sources of `mix`."""
+    exclusion, folders = Exclusion(mix.exclude), image_folders(mix)
+    tables: dict[str, pa.Table] = {}
     ledger: list[dict[str, object]] = []
     counts: dict[str, int] = {}
-    facts: dict[Path, ImageFacts | tuple[str, str]] = {}
+    facts: dict[tuple[Path, str], ImageFacts | tuple[str, str]] = {}
     for source in mix.sources:
-        usable, errors = _read_source(source, facts)
-        counts[source.name] = len(usable) + len(errors)
-        ledger += errors
-        if source.limit is not None and len(usable) > source.limit:
-            usable.sort(key=lambda example: example_order(example.id))
-            counts[f"{source.name}:beyond_limit"] = len(usable) - source.limit
-            usable = usable[: source.limit]
-        examples += usable
-    examples.sort(key=lambda example: example.id)
-    folders = {s.name: s.image_folder for s in mix.sources}
-    rows = []
-    for example in examples:
-        image = facts[folders[example.source] / example.image]
-        assert isinstance(image, ImageFacts)
-        rows.append(
+        records: Iterable[Record]
+        if isinstance(source, MatchingSource):
+            origin = next(s for s in mix.sources if s.name == source.of)
+            source = source.model_copy(
+                update={"images": folders[source.name], "licence": source.licence or origin.licence}
+            )
+            records = matching.read(source, captions_of(tables[source.of]))
+        else:
+            records = READERS[source.reader](source)
+        reading = _Reading(source, exclusion, facts)
+        reading.take(records)
+        reading.check_images(reading.select())
+        tables[source.name] = reading.table()
+        ledger += reading.ledger
+        counts[source.name] = reading.records
+        counts |= {f"{source.name}:{reason}": n for reason, n in sorted(reading.left_out.items())}
+        if not tables[source.name].num_rows:
+            first = f"; the first reason: {reading.ledger[0]['detail']}" if reading.ledger else ""
+            logger.warning("source %s gave no usable example of %d records%s", source.name, reading.records, first)
+    examples = pa.concat_tables(tables.values()).sort_by("id")
+    ledger.sort(key=lambda row: (str(row["source"]), str(row["id"]), str(row["detail"])))
+    return Corpus(examples, pa.Table.from_pylist(ledger, schema=LEDGER), counts, _given(mix, examples))
+
+
+def _given(mix: Mix, examples: pa.Table) -> pa.Table:
+    """The given names of the examples: those of JSONL records stand with the record, those of ImageNet in a file of their own."""
+    rows: dict[tuple[str, str], str] = {}
+    for source in mix.sources:
+        if isinstance(source, ImagenetSource):
+            rows |= {(key, language): name for key, language, name in imagenet.read_names(source)}
+    keys, languages = [k for k, _ in sorted(rows)], [x for _, x in sorted(rows)]
+    texts = [rows[place] for place in sorted(rows)]
+    return pa.table([pa.array(c, pa.string()) for c in (keys, languages, texts)], schema=GIVEN)
+
+
+def captions_of(examples: pa.Table) -> list[matching.Caption]:
+    """The captions among examples (schema EXAMPLES)."""
+    columns = ["id", "task", "image", "image_sha256", "fields", "licence", "credit"]
+    return [
+        matching.Caption(e["id"], e["image"], e["image_sha256"], e["fields"][0]["text"], e["licence"], e["credit"])
+        for batch in examples.select(columns).to_batches(max_chunksize=65536)
+        for e in batch.to_pylist()
+        if e["task"] == "captioning"
+    ]
+
+
+class _Reading:
+    """One source while it is read: its examples, its part of the ledger, and the counts of what is left out."""
+
+    def __init__(self, source: SourceConfig, exclusion: Exclusion, facts: dict[tuple[Path, str], Any]) -> None:
+        self.source, self.exclusion, self.facts = source, exclusion, facts
+        self.records = 0
+        self.left_out: Counter[str] = Counter()
+        self.ledger: list[dict[str, object]] = []
+        self.usable: list[Example] = []
+        self.kept: list[Example] = []
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Read all records; sort out errors, ids given twice, and images of evaluation sets by their names."""
+        first_place: dict[str, int] = {}
+        for record in records:
+            if isinstance(record, LeftOut):
+                self.records += record.records
+                self.left_out[record.reason] += record.records
+                continue
+            self.records += 1
+            if isinstance(record, SourceError):
+                self._reject(
+                    f"{self.source.name}:{record.own_id}", "", record.reason, f"{record.where}: {record.detail}"
+                )
+            elif record.id in first_place:
+                detail = f"record {self.records} of {self.source.path}: the id is already that of record {first_place[record.id]}"
+                self._reject(record.id, record.task, "duplicate_id", detail)
+            else:
+                first_place[record.id] = self.records
+                if reason := self.exclusion.by_name(record.image):
+                    self._reject(record.id, record.task, "evaluation_image", f"{self.source.path}: {reason}")
+                else:
+                    self.usable.append(record)
+
+    def select(self) -> list[Example]:
+        """The examples that the source's options keep, in the order in which a `limit` takes them: groups by their hash."""
+        chosen, source = self.usable, self.source
+        chosen.sort(key=lambda e: (example_order(e.group or e.id), e.id))
+        if source.duplicates != "keep":
+            seen: set[tuple[str, str, bytes]] = set()
+            unique = []
+            for example in chosen:
+                place = example.image if source.duplicates_within == "image" else ""
+                key = (example.task, place, duplicate_key((f.text for f in example.fields), source.duplicates))
+                if key not in seen:
+                    seen.add(key)
+                    unique.append(example)
+            self.left_out[f"duplicate_{source.duplicates}"] += len(chosen) - len(unique)
+            chosen = unique
+        if source.noun_phrases is not None:
+            captions = [e for e in chosen if e.task == "captioning"]
+            kept = select_by_noun_phrases(
+                [e.fields[0].text for e in captions], [e.id for e in captions], source.noun_phrases
+            )
+            dropped = {e.id for e, keep in zip(captions, kept.tolist(), strict=True) if not keep}
+            self.left_out["noun_phrases"] += len(dropped)
+            chosen = [e for e in chosen if e.id not in dropped]
+        return chosen
+
+    def check_images(self, chosen: list[Example]) -> None:
+        """Keep examples with usable images, up to the source's limit; images beyond it are not looked at."""
+        folder, limit, looks = self.source.image_folder, self.source.limit, self.exclusion.needs_looks
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(chosen), IMAGES_AT_ONCE):
+                if limit is not None and len(self.kept) >= limit:
+                    break
+                part = chosen[start : start + IMAGES_AT_ONCE]
+                new = list(dict.fromkeys((folder, e.image) for e in part if (folder, e.image) not in self.facts))
+                self.facts.update(zip(new, pool.map(lambda p: check_image(p[0], p[1], looks), new), strict=True))
+                for example in part:
+                    self._judge_image(example, self.facts[folder, example.image])
+        if limit is not None and len(self.kept) > limit:
+            self.kept = self.kept[:limit]
+        beyond = len(chosen) - len(self.kept) - self._rejected_images
+        if beyond:
+            self.left_out["beyond_limit"] += beyond
+
+    _rejected_images = 0
+
+    def _judge_image(self, example: Example, image: ImageFacts | tuple[str, str]) -> None:
+        where = f"{self.source.path}, id {example.id}"
+        if self.source.limit is not None and len(self.kept) >= self.source.limit:
+            return
+        if not isinstance(image, ImageFacts):
+            self._reject(example.id, example.task, image[0], f"{where}: {image[1]}")
+        elif reason := self.exclusion.by_look(image.look):
+            self._reject(example.id, example.task, "evaluation_image", f"{where}: {reason}")
+        else:
+            self.kept.append(example)
+            return
+        self._rejected_images += 1
+
+    def table(self) -> pa.Table:
+        """The kept examples (schema EXAMPLES)."""
+        parts = [EXAMPLES.empty_table()]
+        for start in range(0, len(self.kept), 65536):
+            rows = [self._row(e) for e in self.kept[start : start + 65536]]
+            parts.append(pa.Table.from_pylist(rows, schema=EXAMPLES))
+        return pa.concat_tables(parts)
+
+    def _row(self, example: Example) -> dict[str, object]:
+        image = self.facts[self.source.image_folder, example.image]
+        return {
+            "id": example.id,
+            "source": example.source,
+            "task": example.task,
+            "image": example.image,
+            "image_sha256": image.sha256,
+            "image_format": image.format,
+            "image_width": image.width,
+            "image_height": image.height,
+            "fields": [f._asdict() for f in example.fields],
+            "licence": example.licence,
+            "credit": example.credit,
+            "group": example.group,
+            "given": example.given,
+        }
+
+    def _reject(self, example: str, task: str, reason: str, detail: str) -> None:
+        self.ledger.append(
             {
-                "id": example.id,
-                "source": example.source,
-                "task": example.task,
-                "image": example.image,
-                "image_sha256": image.sha256,
-                "image_format": image.format,
-                "image_width": image.width,
-                "image_height": image.height,
-                "fields": [f._asdict() for f in example.fields],
-                "licence": example.licence,
-                "credit": example.credit,
+                "id": example,
+                "example": example,
+                "source": self.source.name,
+                "task": task,
+                "language": "",
+                "stage": "examples",
+                "reason": reason,
+                "detail": detail,
+                "fields": [],
+                "scores": None,
             }
         )
-    ledger.sort(key=lambda row: (str(row["source"]), str(row["id"]), str(row["detail"])))
-    return pa.Table.from_pylist(rows, schema=EXAMPLES), pa.Table.from_pylist(ledger, schema=LEDGER), counts
-
-
-def _read_source(
-    source: SourceConfig, facts: dict[Path, ImageFacts | tuple[str, str]]
-) -> tuple[list[Example], list[dict[str, object]]]:
-    usable: list[Example] = []
-    errors: list[dict[str, object]] = []
-    first_place: dict[str, str] = {}
-    for number, record in enumerate(READERS[source.reader](source), start=1):
-        if isinstance(record, SourceError):
-            errors.append(
-                _row(
-                    source.name, f"{source.name}:{record.own_id}", "", record.reason, f"{record.where}: {record.detail}"
-                )
-            )
-        elif record.id in first_place:
-            detail = f"record {number} of {source.path}: the id is already that of record {first_place[record.id]}"
-            errors.append(_row(source.name, record.id, record.task, "duplicate_id", detail))
-        else:
-            first_place[record.id] = str(number)
-            usable.append(record)
-    paths = sorted({source.image_folder / example.image for example in usable} - facts.keys())
-    with ThreadPoolExecutor() as pool:
-        facts.update(zip(paths, pool.map(check_image, paths), strict=True))
-    kept: list[Example] = []
-    for example in usable:
-        image = facts[source.image_folder / example.image]
-        if isinstance(image, ImageFacts):
-            kept.append(example)
-        else:
-            errors.append(
-                _row(source.name, example.id, example.task, image[0], f"{source.path}, id {example.id}: {image[1]}")
-            )
-    return kept, errors
-
-
-def _row(source: str, example: str, task: str, reason: str, detail: str) -> dict[str, object]:
-    return {
-        "id": example,
-        "example": example,
-        "source": source,
-        "task": task,
-        "language": "",
-        "stage": "examples",
-        "reason": reason,
-        "detail": detail,
-        "fields": [],
-        "scores": None,
-    }

@@ -3,15 +3,21 @@
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.languages import ENGLISH
 from pipeline.mix import LanguagesConfig
-from pipeline.plan import language_weights, plan_languages
+from pipeline.plan import language_weights
+from pipeline.plan import plan_languages as plan_table
 
 ids = st.lists(st.text("abcdef:-0123", min_size=1, max_size=8), unique=True, min_size=1, max_size=30)
 SOME = ["de", "sw", "yo", "zh", "ar"]
+
+
+def plan_languages(ids, config, **more):
+    return plan_table(pa.table({"id": pa.array(ids, pa.string())}), config, **more)
 
 
 def pairs(table, by=None):

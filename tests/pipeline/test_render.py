@@ -21,7 +21,10 @@ FIELDS = {
         ("response", "Er läuft."),
     ],
     "reasoning": [("question", "Was ist das?"), ("answer", "ein Hund"), ("rationale", "Er bellt.")],
+    "explanation": [("question", "Was ist das?"), ("answer", "ein Hund"), ("rationale", "Er bellt.")],
     "matching": [("caption", "Ein Hund."), ("label", "yes")],
+    "classification": [("name", "Schleie")],
+    "object_presence": [("object", "Hund"), ("label", "no")],
 }
 
 
