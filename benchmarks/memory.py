@@ -42,6 +42,7 @@ def fill(memory: Memory, entries: int, block: int) -> None:
                 "status": "translated",
                 "log_probability": -0.5,
                 "unknown_tokens": 0,
+                "rung": "first",
             }
             for n in numbers
         ]

@@ -125,10 +125,11 @@ TRANSLATIONS = pa.schema(
         ("status", pa.string()),
         ("log_probability", pa.float32()),
         ("unknown_tokens", pa.int32()),
+        ("rung", pa.string()),
     ]
 )
 """`status`: translated, unfinished (the length limit was reached) or too_long (not translated). `log_probability`: mean per token, natural
-logarithm, rounded to 4 digits."""
+logarithm, rounded to 4 digits. `rung`: which try of the retry ladder gave it (`retry.py`)."""
 
 CANDIDATES = pa.schema(
     [
@@ -149,9 +150,16 @@ SIGNALS: tuple[str, ...] = (
     "source_copy",
     "script_share",
     "length_ratio",
+    "length_deviation",
     "repetition",
-    "log_probability",
+    "truncation",
+    "numbers_lost",
+    "numbers_changed",
+    "options_lost",
+    "markup",
     "unknown_tokens",
+    "log_probability",
+    "answer_agreement",
     "language_probability",
     "group_probability",
     "english_probability",
@@ -169,12 +177,14 @@ SCORES = pa.schema(
         ("task", pa.string()),
         ("status", pa.string()),
         ("source_words", pa.int32()),
+        ("words_judged", pa.int32()),
         ("characters", pa.int32()),
         ("bytes_judged", pa.int32()),
         ("scores", SCORES_STRUCT),
     ]
 )
-"""One row for each translated field. `bytes_judged`: length in UTF-8 of the text that language identification saw."""
+"""One row for each translated field. `words_judged`: English words of the sample's fields, which language identification sees together;
+`bytes_judged`: length in UTF-8 of their translations."""
 
 LEDGER = pa.schema(
     [

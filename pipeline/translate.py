@@ -5,7 +5,7 @@ converted CTranslate2 folder, a Hugging Face folder or a hub id; the last two ar
 
 What is promised: a sentence's translation depends on the sentence, the language, the model and the decoding settings (up to the rounding of
 different batch shapes); a sentence that is longer than the model was trained for is reported, never cut; a translation that hit the length
-limit says so.
+limit says so. An output with a visible fault is decoded again by the ladder of `retry.py`.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from pipeline.corpus import TRANSLATIONS
 from pipeline.languages import ENGLISH
 from pipeline.memory import Memory
 from pipeline.mix import TranslationConfig
+from pipeline.retry import FIRST, LADDER, Output, Rung, climb
 
 if TYPE_CHECKING:
     import ctranslate2
@@ -180,6 +181,8 @@ class Engine:
     max_source_tokens: int
     batch_tokens: int
     threads: int
+    retry: bool = True
+    device_index: tuple[int, ...] = (0,)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -191,6 +194,7 @@ class Engine:
             "beam_size": self.beam_size,
             "source_language": ENGLISH,
             "max_source_tokens": self.max_source_tokens,
+            "retry": [list(rung) for rung in LADDER] if self.retry else [],
         }
 
     @property
@@ -229,17 +233,28 @@ class Engine:
         """Translate English sentences, all into one language or each into its own. Returns a table (schema TRANSLATIONS) in the order
         given."""
         targets = [languages] * len(texts) if isinstance(languages, str) else list(languages)
+        first = self._decode(texts, targets, Rung(FIRST, self.beam_size))
+        outputs = climb(texts, targets, first, self._decode) if self.retry else [(o, FIRST) for o in first]
+        rows = [(k, t, *output, rung) for k, t, (output, rung) in zip(keys, texts, outputs, strict=True)]
+        columns = list(zip(*rows, strict=True)) or [()] * len(TRANSLATIONS)
+        return pa.table(
+            [pa.array(c, type=f.type) for c, f in zip(columns, TRANSLATIONS, strict=True)], schema=TRANSLATIONS
+        )
+
+    def _decode(self, texts: Sequence[str], languages: Sequence[str], rung: Rung) -> list[Output]:
         tokens: list[list[str]] = [e.tokens for e in self.tokenizer(list(texts)).encodings] if texts else []
         classes: dict[int, list[int]] = {}
         for i, sentence in enumerate(tokens):
             if len(sentence) <= self.max_source_tokens:
                 classes.setdefault(max_target_tokens(len(sentence)), []).append(i)
-        outputs: list[tuple[str, str, float, int]] = [("", "too_long", 0.0, 0)] * len(tokens)
+        outputs = [Output("", "too_long", 0.0, 0)] * len(tokens)
         for limit, members in sorted(classes.items()):
             results = self.translator.translate_batch(
                 [tokens[i] for i in members],
-                target_prefix=[[targets[i]] for i in members],
-                beam_size=self.beam_size,
+                target_prefix=[[languages[i]] for i in members],
+                beam_size=rung.beam_size,
+                no_repeat_ngram_size=rung.no_repeat_ngram_size,
+                repetition_penalty=rung.repetition_penalty,
                 max_batch_size=self.batch_tokens,
                 batch_type="tokens",
                 max_input_length=0,
@@ -248,21 +263,17 @@ class Engine:
                 return_end_token=True,
             )
             for i, result in zip(members, results, strict=True):
-                outputs[i] = self._read(result.hypotheses[0], result.scores[0], targets[i])
-        rows = [(k, t, *o) for k, t, o in zip(keys, texts, outputs, strict=True)]
-        columns = list(zip(*rows, strict=True)) or [()] * len(TRANSLATIONS)
-        return pa.table(
-            [pa.array(c, type=f.type) for c, f in zip(columns, TRANSLATIONS, strict=True)], schema=TRANSLATIONS
-        )
+                outputs[i] = self._read(result.hypotheses[0], result.scores[0], languages[i])
+        return outputs
 
-    def _read(self, hypothesis: list[str], score: float, language: str) -> tuple[str, str, float, int]:
+    def _read(self, hypothesis: list[str], score: float, language: str) -> Output:
         end = self.tokenizer.eos_token
         finished = bool(hypothesis) and hypothesis[-1] == end
         words = [t for t in hypothesis if t not in (end, language)]
         ids = self.tokenizer.convert_tokens_to_ids(words)
         text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
         unknown = sum(t == self.tokenizer.unk_token for t in words)
-        return text, "translated" if finished else "unfinished", round(score, 4), unknown
+        return Output(text, "translated" if finished else "unfinished", round(score, 4), unknown)
 
 
 @cache
@@ -283,6 +294,8 @@ def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine
         max_source_tokens=config.max_source_tokens,
         batch_tokens=config.batch_tokens,
         threads=threads or len(os.sched_getaffinity(0)),
+        retry=config.retry,
+        device_index=config.device_index if device == "cuda" else (0,),
     )
 
 

@@ -17,6 +17,7 @@ def entry(key, text="t", score=-0.5):
         "status": "translated",
         "log_probability": score,
         "unknown_tokens": 0,
+        "rung": "first",
     }
 
 
