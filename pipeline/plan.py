@@ -188,6 +188,8 @@ class _Planning:
         self.rows: dict[str, list[tuple[np.ndarray, str]]] = {code: [] for code in (*config.targets, ENGLISH)}
         self.had = np.zeros(len(ids), dtype=np.int16)
         """How many languages but English an example of the existing plan has by its share."""
+        self.kept: dict[str, np.ndarray] = {}
+        """Positions of the examples of the existing plan, by language."""
 
     def keep(self, existing: pa.Table) -> None:
         """Take over all rows of a plan whose examples are still there."""
@@ -202,10 +204,10 @@ class _Planning:
                 self.rows[code].append((np.sort(found), reason))
                 if code != ENGLISH and reason == "share":
                     np.add.at(self.had, found, 1)
+            self.kept[code] = np.unique(np.concatenate([r for r, _ in self.rows[code]]))
 
     def assign(self, rules: _Rules, rows: np.ndarray) -> None:
         """Give languages to the examples at the positions `rows`, by the shares of their source."""
-        kept = {code: np.unique(np.concatenate([r for r, _ in parts])) for code, parts in self.rows.items() if parts}
         new: dict[str, list[np.ndarray]] = {code: [] for code in self.rows}
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
@@ -216,18 +218,18 @@ class _Planning:
                 wanted[english] = 0
             new[ENGLISH].append(part[english])
             missing = np.maximum(wanted - self.had[part], 0)
-            chosen = self._winners(rules, part, hashes, missing, kept)
+            short = np.flatnonzero(missing)
+            part, hashes, missing = part[short], hashes[short], missing[short]
+            chosen = self._winners(rules, part, hashes, missing)
             for column, code in enumerate(self.config.targets):
                 new[code].append(part[chosen[:, column]])
         for code, parts in new.items():
             found = np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-            if code == ENGLISH and ENGLISH in kept:
-                found = np.setdiff1d(found, kept[ENGLISH])
+            if code == ENGLISH and ENGLISH in self.kept:
+                found = np.setdiff1d(found, self.kept[ENGLISH])
             self.rows[code].append((found, "english" if code == ENGLISH else "share"))
 
-    def _winners(
-        self, rules: _Rules, part: np.ndarray, hashes: np.ndarray, missing: np.ndarray, kept: dict[str, np.ndarray]
-    ) -> np.ndarray:
+    def _winners(self, rules: _Rules, part: np.ndarray, hashes: np.ndarray, missing: np.ndarray) -> np.ndarray:
         """Which pairs are assigned, shape (examples of the part, languages), bool: of each example the first `missing` that arrive."""
         chosen = np.zeros((len(part), len(self.config.targets)), dtype=bool)
         most = int(missing.max(initial=0))
@@ -236,8 +238,9 @@ class _Planning:
         times = np.empty(chosen.shape)
         for column, code in enumerate(self.config.targets):
             times[:, column] = -np.log(_uniforms(hashes, code)) / rules.weights[column]
-            if code in kept:
-                times[np.isin(part, kept[code], assume_unique=True), column] = np.inf
+            if (kept := self.kept.get(code)) is not None:
+                here = kept[np.searchsorted(kept, part[0]) : np.searchsorted(kept, part[-1], "right")]
+                times[np.isin(part, here, assume_unique=True), column] = np.inf
         is_limited = np.isin(part, self.limited, assume_unique=True)
         times[is_limited] = np.where(
             self.masks[np.searchsorted(self.limited, part[is_limited])], times[is_limited], np.inf
