@@ -208,11 +208,11 @@ def aokvqa() -> list:
     ]
 
 
-def capfilt(data: Path, count: int = 40) -> None:
+def capfilt(data: Path, count: int = 60) -> None:
     """The JSON of captions and URLs, and what img2dataset makes of it: two shards of tars with their Parquet files."""
     records = [
         {
-            "caption": f"a {THINGS[i % 10]} {PLACES[i % 5]} with a {THINGS[(i + 3) % 10]}",
+            "caption": f"a {THINGS[i % 10]} {PLACES[i // 10 % 5]} with a {THINGS[(i % 10 + 3 + i // 10) % 10]}",
             "url": f"http://images.example/{i}.jpg",
         }
         for i in range(count)
@@ -264,6 +264,7 @@ def write_all(data: Path) -> Path:
     write(data / "llava/detail_23k.json", llava_detail())
     write(data / "llava/conversation_58k.json", llava_conversation())
     write(data / "llava/complex_reasoning_77k.json", llava_detail())
+    write(data / "llava/llava_instruct_150k.json", llava_conversation() + llava_detail())
     write(data / "llava/llava_v1_5_mix665k.json", llava_665k())
     questions, annotations = vqa()
     write(data / "vqav2/v2_OpenEnded_mscoco_train2014_questions.json", questions)
