@@ -181,12 +181,17 @@ def main(arguments: list[str] | None = None) -> int:
             report(run)
             logger.info("Nothing to do: every stage of %s is done.", options.out)
             return 0
+        for folder in (run.folder, run.mix.memory):
+            files.check_writable(folder)
         workers = options.workers or len(os.sched_getaffinity(0))
         runner: Any = ThreadPoolTaskRunner(max_workers=workers)
         translate_mix.with_options(task_runner=runner)(mix=options.mix, out=options.out)
-    except (ValueError, RunLocked) as error:
+    except (ValueError, OSError, RunLocked) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"Interrupted. Run it again with --out {options.out}, and it goes on from here.\n")
+        return 130
     return 0
 
 

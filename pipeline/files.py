@@ -98,6 +98,19 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(json_bytes(value)).hexdigest()
 
 
+def check_writable(folder: Path) -> None:
+    """Make `folder` if it is not there, and write to it once. Raises OSError that names it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".can-write.{os.getpid()}{TEMPORARY_SUFFIX}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"The folder {folder} can't be written: {error}. Free the disk, or name another folder."
+        ) from error
+
+
 def remove_partial_files(folder: Path) -> None:
     """Remove what killed writers left in `folder`. Only call it for a folder that has one writer at a time."""
     for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):

@@ -161,7 +161,7 @@ def target_languages(codes: Sequence[str]) -> list[str]:
 
 
 def check_output(source: Path, out: Path, languages: Sequence[str]) -> None:
-    """Raises TextFileError when the output can't be what is asked for; made before any work."""
+    """Raises TextFileError or OSError when the output can't be what is asked for; made before any work."""
     if out.suffix != source.suffix:
         raise TextFileError(f"{out}: the output has the format of the input, so its ending must be {source.suffix}.")
     if out.resolve() == source.resolve():
@@ -170,13 +170,7 @@ def check_output(source: Path, out: Path, languages: Sequence[str]) -> None:
         raise TextFileError(
             f"{out}: a text file for each of {len(languages)} languages needs {{language}} in its name."
         )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with files.written_aside(out.parent / ".polyalign-can-write") as temporary:
-            temporary.touch()
-        (out.parent / ".polyalign-can-write").unlink()
-    except OSError as error:
-        raise TextFileError(f"{out} can't be written: {error}.") from error
+    files.check_writable(out.parent)
 
 
 def translate_texts(

@@ -157,7 +157,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(finished, flow, tmp_path):
     mix.write_text(yaml.safe_dump(content), encoding="utf-8")
     before = sorted(tmp_path.rglob("*"))
     process = flow(mix, tmp_path / "run", "--dry-run")
-    assert "xho_Latn" in process.stdout and "unverified" in process.stdout
+    assert "xho_Latn" in process.stdout and "group" in process.stdout
     assert " 0 are in the memory" in process.stdout and "Nothing was written" in process.stdout
     assert re.search(r"About \d+ (s|min) for the translation, by \d+ sentences decoded here", process.stdout)
     assert sorted(tmp_path.rglob("*")) == before
@@ -218,7 +218,7 @@ def test_changing_a_threshold_translates_nothing_again(copied, flow):
     mix, out = copied
     content = yaml.safe_load(mix.read_text(encoding="utf-8"))
     policy = yaml.safe_load((ROOT / "pipeline" / "quality" / "policy.yaml").read_text(encoding="utf-8"))
-    policy["min_log_probability"] = -0.6
+    policy["checks"]["log_probability"]["below"] = -0.6
     (mix.parent / "policy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
     content["quality"] = {"policy": "policy.yaml"}
     mix.write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -260,6 +260,12 @@ def test_a_mistake_in_the_mix_ends_with_code_2_and_one_clear_message_before_any_
     process = flow(mix, tmp_path / "run", code=2)
     assert message in process.stderr and "Traceback" not in process.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_can_not_be_written_is_named_before_any_work(finished, flow, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    process = flow(finished[0], tmp_path / "file" / "run", code=2)
+    assert f"{tmp_path / 'file' / 'run'} can't be written" in process.stderr and "Traceback" not in process.stderr
 
 
 def test_the_reader_in_the_readme_reads_the_shards(finished):
