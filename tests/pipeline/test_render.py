@@ -1,15 +1,18 @@
 import json
 from pathlib import Path
+from random import Random
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.corpus import ROLES, TASKS
+from pipeline.corpus import CANDIDATES, ROLES, TASKS
 from pipeline.languages import ENGLISH
-from pipeline.render import PromptError, choose_template, fill, prompt_texts, read_templates, worst_scores
+from pipeline.render import PromptError, choose_template, fill, prompt_texts, read_templates, render, worst_scores
 
 GOLDEN = Path(__file__).with_name("golden_prompts.json")
+GOLDEN_SAMPLES = Path(__file__).with_name("golden_samples.json")
 FIELDS = {
     "captioning": [("caption", "Ein Hund.")],
     "vqa": [("question", "Was ist das?"), ("answer", "ein Hund")],
@@ -94,6 +97,54 @@ def test_the_share_of_translated_prompts_is_that_of_the_mix_and_templates_are_sp
     assert {t.id for t in chosen} == {t.id for t in templates}
 
 
+def candidates():
+    """One planned text of each task, in three languages."""
+    rows = [
+        {
+            "id": f"s:{task}-{i}@{language}",
+            "example": f"s:{task}-{i}",
+            "source": "s",
+            "task": task,
+            "language": language,
+            "fields": [{"role": r, "source": t, "text": t} for r, t in FIELDS[task]],
+            "status": "translated",
+        }
+        for task in TASKS
+        for language in ("deu_Latn", "zho_Hans", ENGLISH)
+        for i in range(2)
+    ]
+    return pa.Table.from_pylist(rows, schema=CANDIDATES)
+
+
+def rendered_samples(accepted):
+    templates = read_templates()
+    prompts = {x: {text: f"[{text}]" for text in prompt_texts(templates)} for x in ("deu_Latn", "zho_Hans")}
+    images = {e: ("a.jpg", "0" * 64) for e in accepted["example"].to_pylist()}
+    samples = render(accepted, images, {}, prompts, templates, 0.5)
+    kept = ("prompt_language", "target_language", "template", "prompt", "target")
+    return {r["id"]: {k: r[k] for k in kept} for r in samples.to_pylist()}
+
+
+def test_rendering_is_the_same_on_any_machine_and_in_any_order():
+    """The golden file is what every machine must give: hashes of the ids choose the templates, and nothing else does."""
+    accepted = candidates()
+    expected = json.loads(GOLDEN_SAMPLES.read_text(encoding="utf-8"))
+    assert rendered_samples(accepted) == expected
+    order = list(range(accepted.num_rows))
+    Random(1).shuffle(order)
+    assert rendered_samples(accepted.take(order)) == expected
+    assert rendered_samples(accepted.slice(5, 3)) == {i: expected[i] for i in accepted["id"].to_pylist()[5:8]}
+
+
+def test_each_side_of_a_sample_says_its_language():
+    for planned, sample in rendered_samples(candidates()).items():
+        task, language = planned.split(":")[1].rsplit("-", 1)[0], planned.split("@")[1]
+        assert sample["target_language"] == (ENGLISH if task in ("matching", "object_presence") else language)
+        assert sample["prompt_language"] in (language, ENGLISH)
+        if "[" in sample["prompt"]:  # the prompt's own words were translated
+            assert sample["prompt_language"] == language
+
+
 def test_a_sample_has_the_worst_of_its_fields_scores():
     one = {"source_copy": 0.1, "script_share": 1.0, "length_ratio": 1.5, "repetition": 0.0, "language_label": "de"}
     two = {"source_copy": 0.0, "script_share": 0.5, "length_ratio": 0.2, "repetition": 0.3, "language_label": "de"}
@@ -103,3 +154,6 @@ def test_a_sample_has_the_worst_of_its_fields_scores():
 
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(rendered(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    GOLDEN_SAMPLES.write_text(
+        json.dumps(rendered_samples(candidates()), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
