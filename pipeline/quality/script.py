@@ -2,30 +2,30 @@
 
 from functools import cache
 
-import regex
+import numpy as np
 
 from pipeline.languages import BY_NLLB
+from pipeline.quality.characters import Characters, Column, column, table_of
 
 SCRIPTS_OF = {"Hans": ("Hani",), "Hant": ("Hani",), "Jpan": ("Hani", "Hira", "Kana"), "Hang": ("Hang", "Hani")}
 """ISO 15924 codes that stand for several Unicode scripts, or for a variant of one. Any other code is a Unicode script itself."""
 
-LETTER = regex.compile(r"\p{L}")
-
 
 @cache
-def _letters_of(script: str) -> "regex.Pattern[str]":
-    scripts = SCRIPTS_OF.get(script, (script,))
-    return regex.compile(
-        "|".join(rf"(?:(?=\p{{L}})\p{{Script={s}}})" for s in scripts) + r"|(?:(?=\p{L})\p{Script=Common})"
-    )
+def letters_of(script: str) -> np.ndarray:
+    """bool[0x110000]: letters of an ISO 15924 script, and those that Unicode counts as common to several (the prolonged sound mark)."""
+    scripts = "|".join(rf"\p{{Script={s}}}" for s in (*SCRIPTS_OF.get(script, (script,)), "Common", "Inherited"))
+    return table_of(r"\p{L}") & table_of(scripts)
+
+
+def script_shares(texts: Column, language: str) -> np.ndarray:
+    """Share of the letters of each text that are in the script of `language` (NLLB code), 0 to 1; 1 where there are no letters."""
+    characters = Characters(texts)
+    letters = characters.count_in(table_of(r"\p{L}"))
+    own = characters.count_in(letters_of(BY_NLLB[language].script))
+    return np.where(letters > 0, own / np.maximum(letters, 1), 1.0)
 
 
 def script_share(text: str, language: str) -> float:
-    """Share of the letters of `text` that are in the script of `language` (NLLB code), 0 to 1; 1 when there are no letters.
-
-    Letters that Unicode counts as common to several scripts (the prolonged sound mark of Japanese) are in every script.
-    """
-    letters = len(LETTER.findall(text))
-    if not letters:
-        return 1.0
-    return len(_letters_of(BY_NLLB[language].script).findall(text)) / letters
+    """`script_shares` of one text."""
+    return float(script_shares(column([text]), language)[0])

@@ -10,7 +10,7 @@ from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
 from pipeline.languages import BY_NLLB, ENGLISH, LANGUAGES, find_language, read_languages
 from pipeline.quality.lid import load_identifier
-from pipeline.quality.script import _letters_of
+from pipeline.quality.script import letters_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +30,7 @@ def test_own_names_are_written_in_the_language_s_own_script():
     for language in LANGUAGES:
         letters = regex.findall(r"\p{L}", language.own_name)
         assert letters, language
-        assert all(_letters_of(language.script).match(x) for x in letters), language
+        assert all(letters_of(language.script)[ord(x)] for x in letters), language
 
 
 def test_right_to_left_is_exactly_the_arabic_and_hebrew_scripts():
