@@ -71,6 +71,11 @@ def read_templates(folder: Path = FOLDER) -> dict[str, tuple[Template, ...]]:
             for number, prompt in enumerate(content.get(kind) or [])
         ]
         for template in found:
+            if template.is_translated and any(not text[0].isalpha() for text in template.texts()):
+                raise PromptError(
+                    f"{path}: in the translated template {template.prompt!r} a text between slots begins with no letter. Punctuation "
+                    "does not survive translation: put no quotes round slots, and let each text be a sentence or a label."
+                )
             slots = set(re.findall(r"\{([a-z]+)\}", template.prompt + template.target))
             slots = slots - {"language"} - {"conversation"} | ({"instruction"} if "conversation" in slots else set())
             unknown, lost = slots - set(roles), set(roles) - slots

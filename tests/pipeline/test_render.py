@@ -66,6 +66,7 @@ def test_prompt_files_that_lose_or_invent_a_role_are_refused(tmp_path):
     for bad, message in (
         (good.replace("{question}", "{query}", 1), "query"),
         (good.replace("{question} Answer in", "Answer in"), "question"),
+        (good.replace('"{question} Answer with a few', '"{question}: Answer with a few'), "begins with no letter"),
     ):
         path.write_text(bad, encoding="utf-8")
         read_templates.cache_clear()
