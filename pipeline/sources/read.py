@@ -4,6 +4,7 @@ Each image is opened, decoded and hashed once. An image that is missing or does 
 replaced. For each source, records read = examples + ledger rows + records left out, and the last are counted by reason.
 """
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import files
 from pipeline.corpus import EXAMPLES, GIVEN, LEDGER, Example, LeftOut, SourceError
@@ -57,6 +60,7 @@ READERS: dict[str, Callable[[Any], Iterator[Any]]] = {
 """The readers that need nothing but their own files; `matching` also needs the captions of another source."""
 
 IMAGES_AT_ONCE = 4096
+ROWS_AT_ONCE = 65536
 
 
 class Corpus(NamedTuple):
@@ -171,20 +175,32 @@ def captions_of(examples: pa.Table) -> list[matching.Caption]:
     ]
 
 
+RAW = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("order", pa.uint64()),
+        ("says", pa.binary(16)),
+        *((EXAMPLES.field(c)) for c in ("id", "task", "image", "fields", "licence", "credit", "group", "given")),
+    ]
+)
+"""Examples of one source before their images are known. `record`: number in the source. `order`: hash by which examples are chosen. `says`: equal
+for duplicates; empty where duplicates are kept."""
+
+
 class _Reading:
-    """One source while it is read: its examples, its part of the ledger, and the counts of what is left out."""
+    """One source while it is read: its examples as Arrow, its part of the ledger, and the counts of what is left out."""
 
     def __init__(self, source: SourceConfig, exclusion: Exclusion, facts: dict[tuple[Path, str], Any]) -> None:
         self.source, self.exclusion, self.facts = source, exclusion, facts
         self.records = 0
         self.left_out: Counter[str] = Counter()
         self.ledger: list[dict[str, object]] = []
-        self.usable: list[Example] = []
-        self.kept: list[Example] = []
+        self.raw = RAW.empty_table()
+        self.kept: list[pa.Table] = [EXAMPLES.empty_table()]
 
     def take(self, records: Iterable[Record]) -> None:
         """Read all records; sort out errors, ids given twice, and images of evaluation sets by their names."""
-        first_place: dict[str, int] = {}
+        parts, rows = [RAW.empty_table()], []
         for record in records:
             if isinstance(record, LeftOut):
                 self.records += record.records
@@ -195,99 +211,142 @@ class _Reading:
                 self._reject(
                     f"{self.source.name}:{record.own_id}", "", record.reason, f"{record.where}: {record.detail}"
                 )
-            elif record.id in first_place:
-                detail = f"record {self.records} of {self.source.path}: the id is already that of record {first_place[record.id]}"
-                self._reject(record.id, record.task, "duplicate_id", detail)
-            else:
-                first_place[record.id] = self.records
-                if reason := self.exclusion.by_name(record.image):
-                    self._reject(record.id, record.task, "evaluation_image", f"{self.source.path}: {reason}")
-                else:
-                    self.usable.append(record)
+                continue
+            rows.append(self._raw_row(record))
+            if len(rows) == ROWS_AT_ONCE:
+                parts.append(pa.Table.from_pylist(rows, schema=RAW))
+                rows = []
+        parts.append(pa.Table.from_pylist(rows, schema=RAW))
+        self.raw = self._without_evaluation_images(self._without_repeated_ids(pa.concat_tables(parts)))
 
-    def select(self) -> list[Example]:
-        """The examples that the source's options keep, in the order in which a `limit` takes them: groups by their hash."""
-        chosen, source = self.usable, self.source
-        chosen.sort(key=lambda e: (example_order(e.group or e.id), e.id))
-        if source.duplicates != "keep":
-            seen: set[tuple[str, str, bytes]] = set()
-            unique = []
-            for example in chosen:
-                place = example.image if source.duplicates_within == "image" else ""
-                key = (example.task, place, duplicate_key((f.text for f in example.fields), source.duplicates))
-                if key not in seen:
-                    seen.add(key)
-                    unique.append(example)
-            self.left_out[f"duplicate_{source.duplicates}"] += len(chosen) - len(unique)
-            chosen = unique
-        if source.noun_phrases is not None:
-            captions = [e for e in chosen if e.task == "captioning"]
-            kept = select_by_noun_phrases(
-                [e.fields[0].text for e in captions], [e.id for e in captions], source.noun_phrases
-            )
-            dropped = {e.id for e, keep in zip(captions, kept.tolist(), strict=True) if not keep}
-            self.left_out["noun_phrases"] += len(dropped)
-            chosen = [e for e in chosen if e.id not in dropped]
-        return chosen
-
-    def check_images(self, chosen: list[Example]) -> None:
-        """Keep examples with usable images, up to the source's limit; images beyond it are not looked at."""
-        folder, limit, looks = self.source.image_folder, self.source.limit, self.exclusion.needs_looks
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, len(chosen), IMAGES_AT_ONCE):
-                if limit is not None and len(self.kept) >= limit:
-                    break
-                part = chosen[start : start + IMAGES_AT_ONCE]
-                new = list(dict.fromkeys((folder, e.image) for e in part if (folder, e.image) not in self.facts))
-                self.facts.update(zip(new, pool.map(lambda p: check_image(p[0], p[1], looks), new), strict=True))
-                for example in part:
-                    self._judge_image(example, self.facts[folder, example.image])
-        if limit is not None and len(self.kept) > limit:
-            self.kept = self.kept[:limit]
-        beyond = len(chosen) - len(self.kept) - self._rejected_images
-        if beyond:
-            self.left_out["beyond_limit"] += beyond
-
-    _rejected_images = 0
-
-    def _judge_image(self, example: Example, image: ImageFacts | tuple[str, str]) -> None:
-        where = f"{self.source.path}, id {example.id}"
-        if self.source.limit is not None and len(self.kept) >= self.source.limit:
-            return
-        if not isinstance(image, ImageFacts):
-            self._reject(example.id, example.task, image[0], f"{where}: {image[1]}")
-        elif reason := self.exclusion.by_look(image.look):
-            self._reject(example.id, example.task, "evaluation_image", f"{where}: {reason}")
-        else:
-            self.kept.append(example)
-            return
-        self._rejected_images += 1
-
-    def table(self) -> pa.Table:
-        """The kept examples (schema EXAMPLES)."""
-        parts = [EXAMPLES.empty_table()]
-        for start in range(0, len(self.kept), 65536):
-            rows = [self._row(e) for e in self.kept[start : start + 65536]]
-            parts.append(pa.Table.from_pylist(rows, schema=EXAMPLES))
-        return pa.concat_tables(parts)
-
-    def _row(self, example: Example) -> dict[str, object]:
-        image = self.facts[self.source.image_folder, example.image]
+    def _raw_row(self, example: Example) -> dict[str, object]:
+        says = None
+        if self.source.duplicates != "keep":
+            place = example.image if self.source.duplicates_within == "image" else ""
+            texts = duplicate_key((f.text for f in example.fields), self.source.duplicates)
+            says = hashlib.blake2b(b"\0".join((example.task.encode(), place.encode(), texts)), digest_size=16).digest()
         return {
+            "record": self.records,
+            "order": int.from_bytes(example_order(example.group or example.id)),
+            "says": says,
             "id": example.id,
-            "source": example.source,
             "task": example.task,
             "image": example.image,
-            "image_sha256": image.sha256,
-            "image_format": image.format,
-            "image_width": image.width,
-            "image_height": image.height,
             "fields": [f._asdict() for f in example.fields],
             "licence": example.licence,
             "credit": example.credit,
             "group": example.group,
             "given": example.given,
         }
+
+    def _without_repeated_ids(self, raw: pa.Table) -> pa.Table:
+        codes = raw["id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        _, first = np.unique(codes, return_index=True)
+        is_first = np.zeros(len(codes), dtype=bool)
+        is_first[first] = True
+        numbers = raw["record"].to_numpy()
+        for row in (
+            raw.select(["record", "id", "task"])
+            .append_column("code", pa.array(codes))
+            .filter(pa.array(~is_first))
+            .to_pylist()
+        ):
+            known = f"the id is already that of record {numbers[first[row['code']]]}"
+            self._reject(
+                row["id"], row["task"], "duplicate_id", f"record {row['record']} of {self.source.path}: {known}"
+            )
+        return raw.filter(pa.array(is_first))
+
+    def _without_evaluation_images(self, raw: pa.Table) -> pa.Table:
+        if not self.exclusion.names:
+            return raw
+        kept = np.ones(raw.num_rows, dtype=bool)
+        for i, image in enumerate(raw["image"].to_pylist()):
+            if reason := self.exclusion.by_name(image):
+                kept[i] = False
+                row = raw.slice(i, 1).select(["id", "task"]).to_pylist()[0]
+                self._reject(row["id"], row["task"], "evaluation_image", f"{self.source.path}: {reason}")
+        return raw.filter(pa.array(kept))
+
+    def select(self) -> np.ndarray:
+        """Positions of the examples that the source's options keep, in the order in which a `limit` takes them: groups by their hash."""
+        source, raw = self.source, self.raw
+        chosen = (
+            pc.sort_indices(raw, sort_keys=[("order", "ascending"), ("id", "ascending")]).to_numpy().astype(np.int64)
+        )
+        if source.duplicates != "keep":
+            says = np.frombuffer(b"".join(raw["says"].to_pylist()), dtype="V16")[chosen]
+            _, first = np.unique(says, return_index=True)
+            self.left_out[f"duplicate_{source.duplicates}"] += len(chosen) - len(first)
+            chosen = chosen[np.sort(first)]
+        if source.noun_phrases is not None:
+            is_caption = pc.equal(raw["task"], "captioning").to_numpy()[chosen]
+            captions = chosen[is_caption]
+            texts = (
+                f[0]["text"]
+                for part in _parts(captions)
+                for f in raw.select(["fields"]).take(pa.array(part))["fields"].to_pylist()
+            )
+            kept = np.ones(len(chosen), dtype=bool)
+            kept[is_caption] = select_by_noun_phrases(texts, raw["order"].to_numpy()[captions], source.noun_phrases)
+            self.left_out["noun_phrases"] += int(len(kept) - kept.sum())
+            chosen = chosen[kept]
+        return chosen
+
+    def check_images(self, chosen: np.ndarray) -> None:
+        """Keep examples with usable images, up to the source's limit; images beyond it are not looked at."""
+        folder, looks = self.source.image_folder, self.exclusion.needs_looks
+        limit = len(chosen) if self.source.limit is None else self.source.limit
+        kept = rejected = 0
+        with ThreadPoolExecutor() as pool:
+            for part in _parts(chosen, IMAGES_AT_ONCE):
+                if kept == limit:
+                    break
+                examples = self.raw.take(pa.array(part)).to_pylist()
+                new = list(
+                    dict.fromkeys((folder, e["image"]) for e in examples if (folder, e["image"]) not in self.facts)
+                )
+                self.facts.update(zip(new, pool.map(lambda p: check_image(p[0], p[1], looks), new), strict=True))
+                rows = []
+                for example in examples:
+                    if kept == limit:
+                        break
+                    image = self.facts[folder, example["image"]]
+                    reason = self._image_fault(image)
+                    if reason is None:
+                        kept += 1
+                        rows.append(self._row(example, image))
+                    else:
+                        rejected += 1
+                        self._reject(
+                            example["id"],
+                            example["task"],
+                            reason[0],
+                            f"{self.source.path}, id {example['id']}: {reason[1]}",
+                        )
+                self.kept.append(pa.Table.from_pylist(rows, schema=EXAMPLES))
+        if beyond := len(chosen) - kept - rejected:
+            self.left_out["beyond_limit"] += beyond
+
+    def _image_fault(self, image: ImageFacts | tuple[str, str]) -> tuple[str, str] | None:
+        if not isinstance(image, ImageFacts):
+            return image
+        reason = self.exclusion.by_look(image.look)
+        return None if reason is None else ("evaluation_image", reason)
+
+    def table(self) -> pa.Table:
+        """The kept examples (schema EXAMPLES)."""
+        return pa.concat_tables(self.kept)
+
+    def _row(self, example: dict[str, Any], image: ImageFacts) -> dict[str, object]:
+        facts = {
+            "source": self.source.name,
+            "image_sha256": image.sha256,
+            "image_format": image.format,
+            "image_width": image.width,
+            "image_height": image.height,
+        }
+        return {**{k: v for k, v in example.items() if k in EXAMPLES.names}, **facts}
 
     def _reject(self, example: str, task: str, reason: str, detail: str) -> None:
         self.ledger.append(
@@ -304,3 +363,7 @@ class _Reading:
                 "scores": None,
             }
         )
+
+
+def _parts(positions: np.ndarray, size: int = 65536) -> Iterator[np.ndarray]:
+    return (positions[start : start + size] for start in range(0, len(positions), size))

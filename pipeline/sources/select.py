@@ -10,7 +10,8 @@ similarity: in texts of eight words one other word is often another thing ("red 
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -128,22 +129,21 @@ def noun_phrases(caption: str) -> list[str]:
     return list(found)
 
 
-def select_by_noun_phrases(captions: Sequence[str], ids: Sequence[str], config: NounPhrases) -> np.ndarray:
-    """Which captions are kept, shape (captions,), bool: of each phrase that at least `min` captions have, the `max` with the smallest hash of
-    their id. (mBLIP drew them at random; Geigle et al., "mBLIP", 2023, appendix, and its `filter.py`.)"""
+def select_by_noun_phrases(captions: Iterable[str], order: np.ndarray, config: NounPhrases) -> np.ndarray:
+    """Which captions are kept, shape (captions,), bool: of each phrase that at least `min` captions have, the `max` that are first in `order`,
+    the hashes of their ids, shape (captions,), uint64. (mBLIP drew them at random: its `data/pretrain/filter.py`.)"""
     numbers: dict[str, int] = {}
-    phrase_of, caption_of = [], []
+    phrase_of, caption_of = array("q"), array("q")
     for i, caption in enumerate(captions):
         for phrase in noun_phrases(caption):
             phrase_of.append(numbers.setdefault(phrase, len(numbers)))
             caption_of.append(i)
     phrases, owners = np.asarray(phrase_of, dtype=np.int64), np.asarray(caption_of, dtype=np.int64)
-    order = np.frombuffer(b"".join(example_order(i) for i in ids), dtype=">u8")
     place = np.lexsort((owners, order[owners], phrases)) if len(owners) else owners
     phrases, owners = phrases[place], owners[place]
     counts = np.bincount(phrases, minlength=1)
     rank = np.arange(len(phrases)) - (np.cumsum(counts) - counts)[phrases]
-    kept = np.zeros(len(captions), dtype=bool)
+    kept = np.zeros(len(order), dtype=bool)
     kept[owners[(counts[phrases] >= config.min) & (rank < config.max)]] = True
     return kept
 
