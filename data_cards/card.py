@@ -24,7 +24,7 @@ from pipeline.languages import BY_NLLB, ENGLISH
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raise it when the card of the same run changes: the flow then writes the card again."""
 
 SAMPLES_SHOWN = 4

@@ -22,6 +22,7 @@ from pipeline.estimate import estimate
 from pipeline.languages import ENGLISH
 from pipeline.plan import overview, plan_languages
 from pipeline.quality.accept import VERDICTS, accept
+from pipeline.quality.release import ABOUT_REJECTED, REJECTED
 from pipeline.quality.score import sample_scores, score
 from pipeline.render import prompt_texts, render
 from pipeline.requests import PROMPT_SOURCE, Segmenter
@@ -285,6 +286,14 @@ def write_shard(run: Run, number: int) -> None:
     files.write_table(part, shards.write_shard(folder / shards.shard_name(number), shard_contents(run)[number], read))
 
 
+def write_rejected(run: Run) -> None:
+    """Publish the ledger beside the data: everything that is not in the shards, with its text, scores and first reason."""
+    rejected = pa.concat_tables([table(run, "accept", "ledger"), table(run, "examples", "ledger")])
+    path = run.folder / "shards" / REJECTED
+    files.write_table(path, rejected)
+    files.write_text(path.with_name("README.md"), ABOUT_REJECTED.format(rows=f"{rejected.num_rows:,}"))
+
+
 def finish_shards(run: Run, numbers: list[int]) -> dict[str, Any]:
     """Join the parts of the index and count; returns what the shards' manifest says beside its files."""
     folder = run.folder / "shards"
@@ -294,5 +303,6 @@ def finish_shards(run: Run, numbers: list[int]) -> dict[str, Any]:
         path.unlink()
     if paths:
         (folder / "index").rmdir()
+    write_rejected(run)
     description = shards.describe_shards(folder, run.mix.name, index, table(run, "render", "samples"))
     return {**description, "translation_model": run.describe()["translation_model"]}

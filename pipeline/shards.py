@@ -25,7 +25,7 @@ from pipeline import files
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 FORMAT = "polyalign-shards/1"
 KEY_DIGITS = 16
 

@@ -8,7 +8,8 @@ an identifier that has no label for Hausa still has habits with Hausa. The votes
     log P(language | text) = sum over identifiers of weight * log(sum over labels of p(label) * P(label | language) + 0.002) + constant
 
 over the 96 languages of `languages.csv`, the neighbours that only identifiers know (Croatian, Tatar), and "some other language". Stored are the
-probabilities of the language asked for, of it together with the languages that it is confused with, and of English; `accept.py` decides.
+probabilities of the language asked for, of it together with the languages that it is confused with against the likeliest other group, and of
+English; `accept.py` decides.
 
 No vote depends on the other texts of a batch, and probabilities are rounded to four digits, so scores are the same in any batch and on any thread.
 """
@@ -390,9 +391,15 @@ class Identifier:
         return result
 
     def judge_column(self, texts: Column, contract: Contract) -> tuple[list[str], np.ndarray]:
-        """The likeliest class of each text ("" without letters), and float64 [texts, 3]: probability of the language, its group and English."""
+        """The likeliest class of each text ("" without letters), and float64 [texts, 3]: probability of the language; of its group against the
+        likeliest other group; and of English.
+
+        Against one rival, because a rejection should take evidence for another language: where the identifiers know nothing, probability is
+        spread over all, and the group's share of it is small although nothing speaks against it. For the same reason a text without letters
+        gets 1 for its group.
+        """
         probabilities = self.probabilities(texts)
-        number = {name: i for i, name in enumerate(self.classes)}
+        number = self._number
         best = probabilities.argmax(axis=1)
         has_letters = np.asarray(probabilities.any(axis=1))
         labels = [
@@ -401,9 +408,30 @@ class Identifier:
         values = np.zeros((len(labels), 3))
         if contract.label:
             values[:, 0] = probabilities[:, number[contract.label]]
-            values[:, 1] = np.minimum(probabilities[:, [number[x] for x in contract.accepted]].sum(axis=1), 1.0)
+            own = frozenset(contract.accepted)
+            group = self._sum(probabilities, contract.accepted)
+            rivals = {tuple(x for x in members if x not in own) for members in self._groups}
+            rival = np.max([self._sum(probabilities, members) for members in sorted(rivals) if members], axis=0)
+            values[:, 1] = np.where(has_letters, group / np.maximum(group + rival, 1e-9), 1.0)
         values[:, 2] = probabilities[:, number[ENGLISH]]
         return labels, np.round(values, 4)
+
+    @cached_property
+    def _groups(self) -> list[tuple[str, ...]]:
+        """Each language with those that it is confused with, and every class that is in no row."""
+        rows = [(x.nllb, *self._neighbours(x)) for x in LANGUAGES]
+        return [*rows, *((x,) for x in self.classes[len(LANGUAGES) :])]
+
+    def _sum(self, probabilities: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+        """Their probability, added one after the other: a sum of a fixed order is the same in any batch."""
+        total = np.zeros(len(probabilities))
+        for name in classes:
+            total += probabilities[:, self._number[name]]
+        return np.asarray(np.minimum(total, 1.0))
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.classes)}
 
     def judge(self, texts: Sequence[str], contract: Contract) -> list[Judgement]:
         """`judge_column` of any strings."""

@@ -23,7 +23,7 @@ from pipeline.quality.repetition import repetitions
 from pipeline.quality.script import script_shares
 from pipeline.quality.truncation import truncations
 
-VERSION = 2
+VERSION = 3
 
 BATCH = 10_000
 """Candidates scored at once."""

@@ -267,7 +267,7 @@ def test_page_shows_the_sum_and_its_check_mark(card: Path) -> None:
     text = re.sub(r"\s+", " ", text)
     assert "25 planned = 21 samples + 4 in the ledger ✓" in text
     assert "7 rows read = 4 usable examples + 1 unusable + 2 left out by the mix's options ✓" in text
-    assert "4 planned = 1 samples + 3 in the ledger ✓" in text  # Yoruba
+    assert "4 planned = 1 samples + 3 in the ledger ✓ (language 3)" in text  # Yoruba
     assert "✗" not in text
 
 
