@@ -40,7 +40,8 @@ def dry_run(run: Run, write: Callable[[str], Any]) -> None:
         f"{run.mix.translation.model}, {run.engine.compute_type} on {run.engine.device}, beam {run.engine.beam_size}"
     )
     write(f"{run.mix.name}: {examples.num_rows:,} examples ({tasks}), {unusable:,} unusable\nmodel {model}\n\n")
-    for line in overview(examples, plan, run.mix.languages, run.mix.sources).lines():
+    table = overview(examples, plan, run.mix.languages, run.mix.sources)
+    for line in (*table.lines(), "", *table.grid()):
         write(f"{line}\n")
     write("\n")
     head = f"{'examples':>9} {'sentences':>10} {'new':>9} {'tokens':>10} {'time':>8}  language check"

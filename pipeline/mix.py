@@ -28,8 +28,8 @@ class LanguagesConfig(Section):
     """Weight of each language before `exponent`."""
     exponent: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Weights are raised to this power: 0 makes them equal."""
-    per_example: Annotated[int, Field(gt=0)] = 1
-    """Into how many languages each example is translated."""
+    per_example: Annotated[int, Field(gt=0)] | Literal["all"] = 1
+    """Into how many languages each example is translated; `all` means every language for every example."""
     floor: Annotated[int, Field(ge=0)] = 0
     """Examples that each language gets at least, where the sources have so many."""
     floors: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
@@ -68,9 +68,13 @@ class LanguagesConfig(Section):
         wanted = None if self.include == "all" else set(self.include)
         return tuple(x.nllb for x in LANGUAGES if x.nllb != ENGLISH and (wanted is None or x.nllb in wanted))
 
+    @property
+    def languages_per_example(self) -> int:
+        return len(self.targets) if self.per_example == "all" else self.per_example
+
     @model_validator(mode="after")
     def _enough(self) -> "LanguagesConfig":
-        if self.per_example > len(self.targets):
+        if self.languages_per_example > len(self.targets):
             raise ValueError(
                 f"per_example is {self.per_example}, but the mix has {len(self.targets)} languages; lower it"
             )

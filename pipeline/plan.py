@@ -89,7 +89,7 @@ def _rules(config: LanguagesConfig, source: SourceConfig | None) -> _Rules:
         config = config.model_copy(update={k: v for k, v in own.model_dump().items() if v is not None})
     rules = _Rules(
         language_weights(config),
-        config.per_example * weight,
+        config.languages_per_example * weight,
         config.english,
         config.english_is == "instead",
         weight > 0,
@@ -314,6 +314,14 @@ class Overview:
         for counts in self.by_source.values():
             total.update(counts)
         return total
+
+    def grid(self) -> Iterator[str]:
+        """Texts by language and source, one line a language, for people."""
+        names = list(self.by_source)
+        yield f"{'texts of each source':<30}" + "".join(f" {name[:11]:>11}" for name in names)
+        totals = self.by_language
+        for code in sorted(totals, key=lambda c: (c == ENGLISH, list(BY_NLLB).index(c))):
+            yield f"{code:<10} {BY_NLLB[code].name:<19}" + "".join(f" {self.by_source[n][code]:>11,}" for n in names)
 
     def lines(self) -> Iterator[str]:
         """The table of the sources and the warnings, for people."""

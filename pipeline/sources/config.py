@@ -48,7 +48,7 @@ class SourceLanguages(Section):
 
     shares: Literal["mc4", "mt5", "uniform"] | None = None
     exponent: Annotated[float, Field(ge=0, le=1)] | None = None
-    per_example: Annotated[int, Field(gt=0)] | None = None
+    per_example: Annotated[int, Field(gt=0)] | Literal["all"] | None = None
     english: Annotated[float, Field(ge=0, le=1)] | None = None
 
 

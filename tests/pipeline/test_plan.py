@@ -77,6 +77,7 @@ def test_exponent_zero_is_uniform_and_per_example_counts_languages():
     table = plan_languages([f"s:{i}" for i in range(50)], LanguagesConfig(per_example=95))
     assert table.num_rows == 50 * 95
     assert Counter(table["example"].to_pylist()).most_common()[-1][1] == 95
+    assert plan_languages([f"s:{i}" for i in range(50)], LanguagesConfig(per_example="all")).equals(table)
 
 
 def test_english_is_kept_for_its_share_and_no_examples_give_an_empty_plan():
@@ -193,6 +194,8 @@ def test_the_table_of_sources_warns_where_a_language_gets_too_little():
     assert any("fewer than 10 texts" in x and "Yoruba" in x for x in lines)
     assert any("the source a gives" in x and "nothing" in x for x in lines)
     assert not any("the source english gives" in x for x in lines)
+    grid = list(overview(examples, plan_table(examples, config, SOURCES), config, SOURCES).grid())
+    assert len(grid) == 1 + 6 and grid[-1].startswith(ENGLISH) and all("double" in grid[0] for _ in grid)
     missing = [*SOURCES, JsonlSource(name="empty", path="f.jsonl")]
     assert any(
         "empty gave no usable" in x for x in overview(examples, plan_table(examples, config), config, missing).warnings
