@@ -68,7 +68,8 @@ def make_examples(run: Run) -> bool:
 
 def make_plan(run: Run) -> bool:
     def build(stage: Any) -> None:
-        examples = table(run, "examples", "examples")
+        path = run.folder / "examples" / "examples.parquet"
+        examples = files.read_table(path, columns=["id", "source", "group", "given"])
         plan = plan_table(run, examples, table(run, "examples", "given"))
         files.write_table(stage.path("plan.parquet"), plan)
         for line in overview(examples, plan, run.mix.languages, run.mix.sources).warnings:

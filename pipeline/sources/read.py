@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,15 +105,20 @@ def source_fingerprint(mix: Mix) -> list[Any]:
 
 
 def content_fingerprint(path: Path) -> str:
-    """A hash of a file's content, or of the names and sizes of the files in a folder."""
+    """A hash of a file's content, or of the names and sizes of the files in a folder. Folders are listed once in a process: they can have a
+    million files, and a run is opened once."""
     if path.is_dir():
-        return files.sha256_json(
-            sorted([p.relative_to(path).as_posix(), p.stat().st_size] for p in path.rglob("*") if p.is_file())
-        )
+        return _listing(path)
     status = path.stat()
     if status.st_size > 4 << 30:
         return files.sha256_json([path.name, status.st_size])
     return _sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _listing(folder: Path) -> str:
+    entries = ([p.relative_to(folder).as_posix(), p.stat().st_size] for p in folder.rglob("*") if p.is_file())
+    return files.sha256_json(sorted(entries))
 
 
 @lru_cache
