@@ -33,6 +33,9 @@ def build_example(
         )
     if not isinstance(image, str) or not image:
         return SourceError(where, own_id, "no_image", "`image` is missing or not a text")
+    if image.startswith(("/", "\\")) or ".." in image.split("/"):
+        detail = f"{image!r} is not below the image folder; name the folder as `images:` in the mix file and the path below it here"
+        return SourceError(where, own_id, "bad_image", detail)
     if not all(isinstance(text, str) for _, text in texts):
         wrong = ", ".join(role for role, text in texts if not isinstance(text, str))
         return SourceError(where, own_id, "bad_fields", f"a text is not a string: {wrong}")

@@ -40,7 +40,7 @@ from pipeline.sources.select import Exclusion, duplicate_key, example_order, sel
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 
 Record = Example | SourceError | LeftOut
 

@@ -35,6 +35,21 @@ def test_the_page_s_files_give_examples_and_a_plan(mine):
     assert plan.num_rows >= 18
 
 
+def test_rows_may_be_added_and_moved_and_no_text_changes_its_languages(mine):
+    def planned():
+        mix = read_mix(mine / "mix.yaml")
+        corpus = read_examples(mix)
+        plan = plan_languages(corpus.examples, mix.languages, mix.sources, corpus.given)
+        return {(r["example"], r["language"]) for r in plan.to_pylist() if r["example"].startswith("mine:")}
+
+    before = planned()
+    head, *rows = (mine / "captions.csv").read_text(encoding="utf-8").splitlines()
+    (mine / "captions.csv").write_text(
+        "\n".join([head, "boat.jpg,A boat.", *rows[::-1], "dog.jpg,Sand."]), encoding="utf-8"
+    )
+    assert before < planned()
+
+
 def test_a_mistake_is_reported_as_the_page_says(mine):
     path = mine / "mix.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("task: captioning", "task: captions"), encoding="utf-8")

@@ -83,6 +83,8 @@ def test_good_records_of_every_task_are_read(read):
         ),
         ({"id": "a", "image": "red.png", "task": "instruction", "turns": []}, "bad_fields", "none"),
         (caption(image="nowhere.png"), "image_missing", "nowhere.png"),
+        (caption(image="/etc/passwd"), "bad_image", "below the image folder"),
+        (caption(image="a/../../red.png"), "bad_image", "below the image folder"),
         (caption(image="broken.jpg"), "image_broken", "broken.jpg"),
         (caption(image="cut.png"), "image_broken", "cut.png"),
         (caption(image="picture.bmp"), "image_format", "BMP"),
