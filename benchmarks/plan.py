@@ -5,6 +5,9 @@
 The sources and their sizes are in the proportions of `mixes/mblip.yaml`: Web CapFilt, captions, VQA, matching pairs, ImageNet with given names,
 English rationales. It plans as the flow does, with a floor and an English share, counts the table of sources and languages, writes the plan as
 Parquet, and then extends it by a tenth more examples. Prints seconds of each step and the peak of the resident memory.
+
+Measured on two cores that were busy with three other jobs, with one thread: 5,000,000 examples are planned in 147 s, and the plan is extended by
+500,000 in 46 s; the peak is 1.8 GB (that of generating the rows) and 2.1 GB.
 """
 
 import argparse

@@ -373,7 +373,7 @@ def _warnings(result: Overview, config: LanguagesConfig, sources: Sequence[Sourc
     if small:
         shown = ", ".join(f"{BY_NLLB[c].name} ({totals[c]:,})" for c in small[:12]) + (", …" if len(small) > 12 else "")
         yield (
-            f"{len(small)} languages get fewer than {config.warn_below:,} texts, too few to matter: {shown}. "
+            f"{len(small)} of the languages get fewer than {config.warn_below:,} texts, too few to matter: {shown}. "
             "Raise `floor` or lower `exponent`, or leave them out."
         )
     stays_english = {s.name for s in sources if s.languages == "english"}
@@ -381,7 +381,7 @@ def _warnings(result: Overview, config: LanguagesConfig, sources: Sequence[Sourc
         without = [code for code in config.targets if not counts[code]]
         if without and source not in stays_english:
             shown = ", ".join(BY_NLLB[c].name for c in without[:12]) + (", …" if len(without) > 12 else "")
-            yield f"the source {source} gives {len(without)} languages nothing: {shown}."
+            yield f"the source {source} gives nothing to {len(without)} of the languages: {shown}."
     for config_of in sources:
         if config_of.name not in result.by_source:
             yield f"the source {config_of.name} gave no usable example."
