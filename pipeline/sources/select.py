@@ -8,20 +8,26 @@ Near duplicates are captions with the same set of content words ("A man riding a
 similarity: in texts of eight words one other word is often another thing ("red car", "blue car").
 """
 
+import argparse
 import hashlib
+import json
 import re
+import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pipeline import files
+from pipeline.corpus import SourceError
 from pipeline.mix import ExcludeConfig
+from pipeline.sources.build import content_id
 from pipeline.sources.config import NounPhrases
-from pipeline.sources.images import check_image, look_of
-
-__all__ = ["Exclusion", "duplicate_key", "look_of", "noun_phrases", "select_by_noun_phrases"]
+from pipeline.sources.images import check_image
+from pipeline.sources.json_stream import get, read_records
 
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 DROPPED_TAGS = frozenset({"DT", "PDT", "WDT", "PRP", "PRP$", "WP", "WP$", "EX"})
@@ -202,3 +208,54 @@ def _names_of(image: str) -> Iterator[str]:
     yield from dict.fromkeys((image, path.name, path.stem))
     if match := COCO_NAME.fullmatch(path.stem):
         yield f"coco:{int(match[1])}"
+
+
+def shorten(source: Path, target: Path, config: NounPhrases, duplicates: str = "keep") -> tuple[int, int]:
+    """Write those records of a JSON list (with the key `caption`) that the selection keeps, so that only their pictures need to be downloaded.
+    Returns how many were read and kept. Raises ValueError that names the record that is wrong."""
+    captions, order, says = [], array("Q"), bytearray()
+    for record in _captions(source):
+        captions.append(record["caption"])
+        order.append(int.from_bytes(example_order(content_id(str(record.get("url")), captions[-1]))))
+        says += duplicate_key([captions[-1]], duplicates) if duplicates != "keep" else b""
+    hashes = np.asarray(order, dtype=np.uint64)
+    chosen = np.argsort(hashes, kind="stable")
+    if says:
+        _, first = np.unique(np.frombuffer(bytes(says), dtype="V16")[chosen], return_index=True)
+        chosen = chosen[np.sort(first)]
+    chosen = chosen[select_by_noun_phrases((captions[i] for i in chosen.tolist()), hashes[chosen], config)]
+    is_chosen = np.zeros(len(captions), dtype=bool)
+    is_chosen[chosen] = True
+    kept = [record for record, keep in zip(_captions(source), is_chosen.tolist(), strict=True) if keep]
+    files.write_bytes(target, json.dumps(kept, ensure_ascii=False, indent=0).encode())
+    return len(captions), len(kept)
+
+
+def _captions(path: Path) -> Iterator[dict[str, Any]]:
+    for record in read_records(path):
+        if isinstance(record, SourceError):
+            raise ValueError(f"{record.where}: {record.detail}")
+        if not isinstance(get(record[1], "caption"), str):
+            raise ValueError(f"{record[0]}: a record has the text `caption`.")
+        yield record[1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.sources.select",
+        description="Shorten a JSON list of captions and URLs before its download.",
+    )
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--min", type=int, default=10, help="captions that a noun phrase needs (default 10)")
+    parser.add_argument("--max", type=int, default=30, help="captions that a noun phrase chooses at most (default 30)")
+    parser.add_argument("--duplicates", choices=("keep", "exact", "near"), default="keep")
+    options = parser.parse_args(arguments)
+    config = NounPhrases(min=options.min, max=options.max)
+    read, kept = shorten(options.source, options.target, config, options.duplicates)
+    sys.stdout.write(f"{options.target}: {kept:,} of {read:,} records\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

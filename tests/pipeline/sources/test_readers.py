@@ -84,6 +84,10 @@ def test_web_capfilt_with_what_img2dataset_downloaded(data):
     example = by_text["a dog on a beach with a wooden chair"]
     assert example["image"] == "00000.tar/000000000.jpg"
     assert example["image_width"] == 64
+    records = json.loads(source["path"].read_bytes())
+    records.append({"caption": "a kite", "url": "http://images.example/never-asked-for.jpg"})
+    more = read({**source, "path": published.write(data / "capfilt/more.json", records)})
+    assert more.counts == {"s": 61, "s:not_in_download": 1} and more.examples.equals(corpus.examples) and adds_up(more)
     with pytest.raises(ValueError, match="no output of img2dataset"):
         read({**source, "images": data / "coco"})
 

@@ -1,6 +1,7 @@
 """Selection and cleaning of English data."""
 
 import io
+import json
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from pipeline.mix import ExcludeConfig, Mix
 from pipeline.sources.config import NounPhrases
 from pipeline.sources.read import missing_sources, read_examples
-from pipeline.sources.select import Exclusion, duplicate_key, noun_phrases, select_by_noun_phrases
+from pipeline.sources.select import Exclusion, duplicate_key, main, noun_phrases, select_by_noun_phrases
 from tests.pipeline.sources import published
 
 
@@ -64,6 +65,21 @@ def test_captions_are_balanced_by_their_noun_phrases():
     again = select_by_noun_phrases([captions[i] for i in place], order[place], NounPhrases(min=10, max=30))
     assert set(np.flatnonzero(kept)) == set(place[again])
     assert not select_by_noun_phrases([], order[:0], NounPhrases()).any()
+
+
+def test_a_list_can_be_shortened_before_its_download(tmp_path, capsys):
+    published.capfilt(tmp_path)
+    source, target = tmp_path / "capfilt/ccs_synthetic_filtered_large.json", tmp_path / "short.json"
+    assert main([str(source), str(target), "--min", "3", "--max", "4", "--duplicates", "near"]) == 0
+    records, kept = json.loads(source.read_text()), json.loads(target.read_text())
+    assert f"{len(kept)} of 60" in capsys.readouterr().out
+    assert 10 < len(kept) < 60 and all(r in records for r in kept)
+    source.write_text(json.dumps(records[::-1]))
+    main([str(source), str(tmp_path / "again.json"), "--min", "3", "--max", "4", "--duplicates", "near"])
+    assert json.loads((tmp_path / "again.json").read_text()) == kept[::-1]
+    source.write_text(json.dumps([*records, {"url": "x"}]))
+    with pytest.raises(ValueError, match="record 61"):
+        main([str(source), str(target)])
 
 
 @pytest.fixture
