@@ -142,20 +142,6 @@ def fill(
     return "".join(parts), target
 
 
-def worst_scores(scores: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Scores of a sample from those of its fields: of each signal the worst; None for a text that was not translated."""
-    rows = list(scores)
-    if not rows:
-        return None
-    worst = dict(rows[0])
-    for row in rows[1:]:
-        worst["source_copy"] = max(worst["source_copy"], row["source_copy"])
-        worst["repetition"] = max(worst["repetition"], row["repetition"])
-        worst["script_share"] = min(worst["script_share"], row["script_share"])
-        worst["length_ratio"] = max(worst["length_ratio"], row["length_ratio"], key=lambda r: max(r, 1 / r))
-    return worst
-
-
 def render(
     accepted: pa.Table,
     images: Mapping[str, tuple[str, str]],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.corpus import CANDIDATES, ROLES, TASKS
 from pipeline.languages import ENGLISH
-from pipeline.render import PromptError, choose_template, fill, prompt_texts, read_templates, render, worst_scores
+from pipeline.render import PromptError, choose_template, fill, prompt_texts, read_templates, render
 
 GOLDEN = Path(__file__).with_name("golden_prompts.json")
 GOLDEN_SAMPLES = Path(__file__).with_name("golden_samples.json")
@@ -144,13 +144,6 @@ def test_each_side_of_a_sample_says_its_language():
         assert sample["prompt_language"] in (language, ENGLISH)
         if "[" in sample["prompt"]:  # the prompt's own words were translated
             assert sample["prompt_language"] == language
-
-
-def test_a_sample_has_the_worst_of_its_fields_scores():
-    one = {"source_copy": 0.1, "script_share": 1.0, "length_ratio": 1.5, "repetition": 0.0, "language_label": "de"}
-    two = {"source_copy": 0.0, "script_share": 0.5, "length_ratio": 0.2, "repetition": 0.3, "language_label": "de"}
-    assert worst_scores([one, two]) == {**one, "script_share": 0.5, "length_ratio": 0.2, "repetition": 0.3}
-    assert worst_scores([]) is None
 
 
 if __name__ == "__main__":
