@@ -28,13 +28,18 @@ def encode_images(model: Blip2ForConditionalGeneration, pixel_values: Tensor) ->
         return model.vision_model(pixel_values=pixel_values).last_hidden_state
 
 
-def image_embeddings(model: Blip2ForConditionalGeneration, vision_states: Tensor) -> Tensor:
-    """What stands for each image in the language model's input: (images, query tokens, language model width)."""
+def qformer_states(model: Blip2ForConditionalGeneration, vision_states: Tensor) -> Tensor:
+    """The Q-Former's output for each image: (images, query tokens, Q-Former width)."""
     queries = model.query_tokens.expand(vision_states.shape[0], -1, -1)
     mask = torch.ones(vision_states.shape[:2], dtype=torch.long, device=vision_states.device)
-    states = model.qformer(
+    return model.qformer(
         query_embeds=queries, encoder_hidden_states=vision_states, encoder_attention_mask=mask
     ).last_hidden_state
+
+
+def image_embeddings(model: Blip2ForConditionalGeneration, vision_states: Tensor) -> Tensor:
+    """What stands for each image in the language model's input: (images, query tokens, language model width)."""
+    states = qformer_states(model, vision_states)
     return model.language_projection(states.to(model.language_projection.weight.dtype))
 
 

@@ -72,9 +72,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="which tiny base to make when there is no --base",
     )
     what.add_argument("--base", type=Path, help="Hugging Face folder of the BLIP-2 class")
-    what.add_argument(
-        "--base-steps", type=int, help="steps of the tiny base's language model, on text only (default: the preset's)"
-    )
+    what.add_argument("--text-steps", type=int, help="of the tiny base's language model (default: the preset's)")
+    what.add_argument("--qformer-steps", type=int, default=600, help="of the tiny base's Q-Former")
     what.add_argument(
         "--language-model",
         type=Path,
@@ -153,9 +152,10 @@ def realign(args: argparse.Namespace) -> dict[str, Any]:
             base,
             args.preset,
             tokenizer_folder,
-            args.base_steps,
-            seed=args.seed,
-            language_model=args.language_model,
+            args.text_steps,
+            args.qformer_steps,
+            args.seed,
+            args.language_model,
         )
     tokenizer = assemble.load_tokenizer(args.tokenizer or base)
     model = assemble.load(base, tokenizer)

@@ -2,12 +2,17 @@
 
     python training/tiny_base.py --shards 'runs/demo/shards/*.tar' --out runs/demo/base
 
-Re-alignment starts from a vision encoder and a multilingual language model that were trained elsewhere. Neither can be downloaded in an
-offline demo, so this step trains the tiny language model, without any image, on the texts of the shards: where the image will stand, it
-reads another text about the same image, in any language, and it answers the prompt. It learns to write the languages and to use what stands
-before the prompt; it never sees a pixel. The vision encoder stays as it was initialised (random projections of patches still tell pictures
-apart) and so do the Q-Former and the projection. The outcome is an ordinary Hugging Face folder, which `realign.py --base` loads exactly as it
-would load a real BLIP-2-shaped checkpoint.
+Re-alignment starts from eyes that were trained on English image-text pairs (BLIP-2's vision encoder and Q-Former) and from a multilingual
+language model that never saw an image. Neither can be downloaded in an offline demo, so this step makes small ones in a minute:
+
+- The Q-Former learns what BLIP-2's first stage teaches it: to give an image and an English text about it like vectors, and other pairs unlike
+  ones (contrast within a batch). The vision encoder stays as it was initialised, since random projections of patches already tell pictures
+  apart, and the projection into the language model stays random: nothing connects the two halves yet.
+- The language model is trained on the texts of the shards, without any image: where the image will stand, it reads an English text about the
+  same image, and it answers the prompt. It learns the prompts and to use what stands before them. It never sees a pixel.
+
+The outcome is an ordinary Hugging Face folder, which `realign.py --base` loads exactly as it would load a real BLIP-2-shaped checkpoint. Its
+loss is the same with right and with shuffled images; that changes only in re-alignment.
 """
 
 import argparse
@@ -21,29 +26,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
-from transformers import PreTrainedTokenizerBase
+from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
 from model import assemble
 from model.freeze import set_trainable
 from model.inputs import Layout, stack, tokenize
-from model.loss import label_states, token_losses
+from model.loss import encode_images, label_states, qformer_states, token_losses
 from training import order, report
 from training.checkpoint import PARTIAL, fsync
-from training.loader import Reader, ShardError, Shards, open_shards
+from training.loader import Reader, ShardError, Shards, normalise, open_shards
 
 log = logging.getLogger("training.tiny_base")
 
 
-def contexts_of(rows: list[dict]) -> list[list[int]]:
-    """For each row the rows that may stand where its image will: English ones about the same image, any where there is none."""
+MAX_IMAGES = 2048
+"""Images that the Q-Former is trained on at most; their vision features are kept in memory (33 kB each in the tiny presets)."""
+
+TEXT_RATE = 1e-3
+QFORMER_RATE = 1e-3
+
+CONTRAST_TEMPERATURE = 0.07
+"""As BLIP-2's image-text contrast starts with."""
+
+
+def english_texts(rows: list[dict]) -> dict[str, list[int]]:
+    """Image key → the rows that are English texts about it, or all of its rows where there is none."""
     by_image: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         by_image.setdefault(row["key"], []).append(i)
-    english = {
-        key: [i for i in members if rows[i]["language"] == "eng_Latn"] or members for key, members in by_image.items()
-    }
-    return [english[row["key"]] for row in rows]
+    return {key: [i for i in texts if rows[i]["language"] == "eng_Latn"] or texts for key, texts in by_image.items()}
 
 
 def as_context(text: dict) -> str:
@@ -51,10 +64,73 @@ def as_context(text: dict) -> str:
     return text["target"] if text["task"] == "captioning" else f"{text['prompt']} {text['target']}"
 
 
+def train_qformer(
+    shards: Shards,
+    reader: Reader,
+    model: Blip2ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+) -> float:
+    """Train Q-Former and query tokens in place to tell by an image which English text is about it; returns the last losses' mean, nats.
+
+    An image's vector is the mean of the Q-Former's output, a text's the mean of its tokens' embeddings in the language model (frozen), each
+    through a linear map that is thrown away afterwards. `batch_size` images are contrasted with each other.
+    """
+    set_trainable(model, ["qformer", "query_tokens"])
+    rows = shards.rows
+    texts = {key: rows_of for key, rows_of in list(english_texts(rows).items())[:MAX_IMAGES]}
+    keys = list(texts)
+    vision_states = torch.cat(
+        [
+            encode_images(
+                model, normalise(torch.stack([reader.pixels(rows[texts[key][0]]) for key in keys[start : start + 64]]))
+            )
+            for start in range(0, len(keys), 64)
+        ]
+    )
+    embeddings = model.language_model.get_input_embeddings().weight.detach()
+    embeddings = embeddings / embeddings.std()
+
+    def text_vector(row: dict) -> torch.Tensor:
+        return embeddings[tokenizer(as_context(reader.text(row)), add_special_tokens=False)["input_ids"]].mean(0)
+
+    vectors = {key: torch.stack([text_vector(rows[i]) for i in rows_of]) for key, rows_of in texts.items()}
+    width = model.config.qformer_config.hidden_size
+    from_image, from_text = torch.nn.Linear(width, width), torch.nn.Linear(embeddings.shape[1], width)
+    parameters = [p for p in model.parameters() if p.requires_grad] + [
+        *from_image.parameters(),
+        *from_text.parameters(),
+    ]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
+    generator = torch.Generator().manual_seed(seed)
+    losses = []
+    started = time.monotonic()
+    for step in range(steps):
+        chosen = torch.randperm(len(keys), generator=generator)[:batch_size]
+        of_chosen = [vectors[keys[i]] for i in chosen.tolist()]
+        picked = [v[int(torch.randint(len(v), (), generator=generator))] for v in of_chosen]
+        images = functional.normalize(from_image(qformer_states(model, vision_states[chosen]).mean(1)), dim=1)
+        similarity = images @ functional.normalize(from_text(torch.stack(picked)), dim=1).T / CONTRAST_TEMPERATURE
+        own = torch.arange(len(chosen))
+        loss = (functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own)) / 2
+        loss.backward()
+        clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(float(loss.detach()))
+        report_progress("Q-Former", step, steps, losses, started)
+    return float(np.mean(losses[-max(1, steps // 10) :]))
+
+
 def train_language_model(
     shards: Shards,
     reader: Reader,
-    model: torch.nn.Module,
+    model: Blip2ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
     steps: int,
     batch_size: int,
@@ -69,7 +145,7 @@ def train_language_model(
     layout = replace(Layout.of(model.config, tokenizer), query_tokens=0)  # no image here
     no_image = torch.zeros(1, 0, model.config.text_config.hidden_size)
     samples = order.stream(shards.images, seed, texts_per_image=1)
-    candidates = contexts_of(shards.rows)
+    english = english_texts(shards.rows)
     choose = random.Random(seed)
     losses = []
     started = time.monotonic()
@@ -77,7 +153,7 @@ def train_language_model(
     for step in range(steps):
         chosen = [next(samples) for _ in range(batch_size)]
         texts = [reader.text(shards.rows[i]) for i in chosen]
-        others = [reader.text(shards.rows[choose.choice(candidates[i])]) for i in chosen]
+        others = [reader.text(shards.rows[choose.choice(english[shards.rows[i]["key"]])]) for i in chosen]
         tokenized = tokenize(
             tokenizer,
             layout,
@@ -98,17 +174,22 @@ def train_language_model(
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(float(loss.detach()))
-        if (step + 1) % 50 == 0 or step + 1 == steps:
-            rate = (step + 1) / (time.monotonic() - started)
-            log.info(
-                "base step %d of %d, loss %.3f, %.0f texts/s, %.0f s left",
-                step + 1,
-                steps,
-                np.mean(losses[-50:]),
-                rate * batch_size,
-                (steps - step - 1) / rate,
-            )
+        report_progress("language model", step, steps, losses, started)
     return float(np.mean(losses[-max(1, steps // 10) :]))
+
+
+def report_progress(what: str, step: int, steps: int, losses: list[float], started: float) -> None:
+    """One line every hundred steps."""
+    if (step + 1) % 100 == 0 or step + 1 == steps:
+        left = (time.monotonic() - started) / (step + 1) * (steps - step - 1)
+        log.info(
+            "base, %s: step %d of %d, loss %.3f, %s left",
+            what,
+            step + 1,
+            steps,
+            np.mean(losses[-100:]),
+            report.duration(left),
+        )
 
 
 def make_base(
@@ -116,15 +197,14 @@ def make_base(
     out: Path,
     preset: str,
     tokenizer_folder: Path,
-    steps: int | None = None,
-    batch_size: int = 48,
-    learning_rate: float = 2e-3,
+    text_steps: int | None = None,
+    qformer_steps: int = 600,
     seed: int = 0,
     language_model: Path | None = None,
 ) -> Path:
     """Make the base in `out`, which is there whole or not at all, and return it. A function of its arguments and the shards' texts.
 
-    `steps`: of training on text (default: the preset's; none for a language model that is loaded).
+    `text_steps`: of the language model (default: the preset's); `language_model`: a folder to load it from (default: the preset's).
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; remove it to make the base again, or pass it to realign.py as --base.")
@@ -132,12 +212,17 @@ def make_base(
     torch.manual_seed(seed)
     shards = open_shards(pattern)
     model = assemble.build(assemble.PRESETS[preset], tokenizer, seed, language_model)
-    if steps is None:
-        steps = 0 if language_model else assemble.PRESETS[preset].base_steps
     reader = Reader(shards.folder, model.config.vision_config.image_size)
-    if steps:
-        loss = train_language_model(shards, reader, model, tokenizer, steps, batch_size, learning_rate, seed)
-        log.info("text loss %.3f nats a token", loss)
+    if text_steps is None:
+        text_steps = assemble.PRESETS[preset].base_steps
+    if text_steps:
+        train_language_model(
+            shards, reader, model, tokenizer, text_steps, batch_size=48, learning_rate=TEXT_RATE, seed=seed
+        )
+    if qformer_steps:
+        train_qformer(
+            shards, reader, model, tokenizer, qformer_steps, batch_size=32, learning_rate=QFORMER_RATE, seed=seed
+        )
     aside = out.with_name(PARTIAL + out.name)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -160,9 +245,8 @@ def main(arguments: list[str] | None = None) -> None:
         "--language-model", type=Path, help="Hugging Face folder of a language model (default: the preset's)"
     )
     parser.add_argument("--tokenizer", type=Path, help="folder with a tokenizer (default: the preset's)")
-    parser.add_argument("--steps", type=int, help="of training on text (default: the preset's)")
-    parser.add_argument("--batch-size", type=int, default=48, help="texts a step")
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--text-steps", type=int, help="steps of the language model (default: the preset's)")
+    parser.add_argument("--qformer-steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     report.log_to_stderr()
@@ -175,9 +259,8 @@ def main(arguments: list[str] | None = None) -> None:
             args.out,
             args.preset,
             tokenizer,
-            args.steps,
-            args.batch_size,
-            args.lr,
+            args.text_steps,
+            args.qformer_steps,
             args.seed,
             args.language_model,
         )

@@ -105,4 +105,4 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
 def base(shards: str, tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny mT5-like base that has read the shards' texts for a few seconds."""
     out = tmp_path_factory.mktemp("models") / "base"
-    return make_base(shards, out, "tiny", tokenizer_folder, steps=60, batch_size=24)
+    return make_base(shards, out, "tiny", tokenizer_folder, text_steps=40, qformer_steps=30)

@@ -149,10 +149,14 @@ def test_without_a_base_the_presets_make_one_and_train(preset, shards, tokenizer
         preset,
         "--tokenizer",
         tokenizer_folder,
-        "--base-steps",
+        "--text-steps",
         2,
     ]
-    result = realign(arguments([str(a) for a in (*argv, "--max-steps", 2, "--batch-size", 12, "--device", "cpu")]))
+    result = realign(
+        arguments(
+            [str(a) for a in (*argv, "--qformer-steps", 2, "--max-steps", 2, "--batch-size", 12, "--device", "cpu")]
+        )
+    )
     assert result["steps"] == 2
     assert (tmp_path / "base" / "model.safetensors").exists()
 
