@@ -6,6 +6,7 @@ result. All text is brought to NFC and to lower case; punctuation is left out, a
 Every other language: runs of letters, marks, digits, apostrophes and hyphens inside a word.
 """
 
+import logging
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -60,10 +61,17 @@ def _lao(text: str) -> list[str]:
     return word_tokenize(text)
 
 
-def _burmese(text: str) -> list[str]:
-    from burmesenlp import word_tokenize
+@cache
+def _burmese_engine() -> Any:
+    """Once: the package's own `word_tokenize` reads its lexicon again in every call, which takes a second."""
+    from burmesenlp import BurmeseNLP
 
-    return list(word_tokenize(text))
+    logging.getLogger("burmesenlp").setLevel(logging.WARNING)
+    return BurmeseNLP()
+
+
+def _burmese(text: str) -> list[str]:
+    return list(_burmese_engine().word_tokens(text))
 
 
 SEGMENTERS: dict[str, tuple[Callable[[str], Iterator[str] | list[str]], tuple[str, ...]]] = {

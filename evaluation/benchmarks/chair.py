@@ -1,8 +1,8 @@
 """CHAIR (Rohrbach et al. 2018) as mBLIP runs it: which COCO objects of a caption are not in the image.
 
-`chair/segmentation/coco_ground_truth_segmentation.json` (of AoiDragon/POPE): one object a line, `{"image", "objects": [...]}`, names of COCO's 80 classes.
-`chair/synonyms.txt` (data/synonyms.txt of LisaAnne/Hallucination): one class a line, its name and its synonyms separated by ", ". Images are
-`chair/val2014/FILE`. `chair/images.txt`, one file name a line, restricts the images (mBLIP: Karpathy's test split).
+`chair/segmentation/coco_ground_truth_segmentation.json` (of AoiDragon/POPE): one JSON object a line, `{"image", "objects": [...]}`, with names
+of COCO's 80 classes. `chair/synonyms.txt` (data/synonyms.txt of LisaAnne/Hallucination): one class a line, its name and its synonyms separated
+by ", ". Images are `chair/val2014/FILE`. `chair/images.txt`, one file name a line, restricts the images (mBLIP: Karpathy's test split).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,7 @@
 """MaRVL (Liu et al. 2021) in the layout of e-bug/iglue: is a statement true of two images, in five languages.
 
-`iglue/datasets/marvl/zero_shot/annotations/marvl-CODE.jsonl`: `{"concept", "language", "caption", "left_img", "right_img", "label": true, "id", …}`. Images are
+`iglue/datasets/marvl/zero_shot/annotations/marvl-CODE.jsonl`: `{"concept", "language", "caption", "left_img", "right_img", "label":
+true, "id", …}`. Images are
 `iglue/datasets/marvl/images/LANGUAGE/images/CONCEPT/FILE`. Names of concepts are not ASCII, and archives store them composed or decomposed (mBLIP
 expects NFKD), so a path that is not there as written is looked for in the other forms.
 """

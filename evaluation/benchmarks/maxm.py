@@ -1,8 +1,8 @@
 """MaXM v1 (Changpinyo et al. 2023): questions in seven languages on images of Crossmodal-3600, answers in the question's language.
 
-`maxm/maxm_v1_release/maxm_v1_CODE.json`: `{"dataset", "version", "split", "annotations": [{"image_id", "image_url", "qa_pairs": [{"question_id", "question",
-"answers", "processed_answers", "is_collection"}]}]}`. `processed_answers` are the accepted answers of the owner's own metric, `answers` the raw
-ones. The images are those of `xm3600/images/`.
+`maxm/maxm_v1_release/maxm_v1_CODE.json`: `{"dataset", "version", "split", "annotations": [{"image_id", "image_url", "qa_pairs": [{"question_id",
+"question", "answers", "processed_answers", "is_collection"}]}]}`. `processed_answers` are the accepted answers of the owner's own metric,
+`answers` the raw ones. The images are those of `xm3600/images/`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """POPE (Li et al. 2023): is there such an object in the image? Three settings of 3,000 questions on COCO val2014, half of them yes.
 
-`pope/output/coco/coco_pope_SETTING.json` holds one JSON object a line in spite of its name: `{"question_id", "image", "text", "label"}`. Settings: random,
-popular, adversarial (how absent objects are chosen). The owner publishes English only.
+`pope/output/coco/coco_pope_SETTING.json` holds one JSON object a line in spite of its name: `{"question_id", "image", "text", "label"}`. Settings:
+random, popular, adversarial (how absent objects are chosen). The owner publishes English only.
 """
 
 from collections.abc import Iterator, Sequence

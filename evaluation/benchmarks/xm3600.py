@@ -1,8 +1,8 @@
 """Crossmodal-3600 (Thapliyal et al. 2022): 3,600 images with captions in 36 languages.
 
-`xm3600/captions.jsonl` (from captions.zip): one image a line, `{"image/key", "image/locale", "CODE": {"caption": [...], "caption/tokenized": [...],
-"caption/tokenized/lowercase": [...]}, …}`. The references are `caption`: the tokenized ones are split by another tokenizer than the prediction would be.
-An image usually has two captions in a language or more. Images are `xm3600/images/KEY.jpg`.
+`xm3600/captions.jsonl` (from captions.zip): one image a line, `{"image/key", "image/locale", "CODE": {"caption": [...], "caption/tokenized":
+[...], "caption/tokenized/lowercase": [...]}, …}`. The references are `caption`: the tokenized ones are split by another tokenizer than the
+prediction would be. An image usually has two captions in a language or more. Images are `xm3600/images/KEY.jpg`.
 """
 
 from collections.abc import Iterator, Sequence
