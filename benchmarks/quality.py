@@ -222,7 +222,7 @@ def lid176_rejects(pairs: pa.Table) -> np.ndarray:
 
 
 def with_texts(pairs: pa.Table, texts: list[str | None]) -> pa.Table:
-    taken = pairs.filter(pa.array([t is not None for t in texts]))
+    taken = pairs.filter(pa.array([t is not None for t in texts], pa.bool_()))
     position = taken.schema.get_field_index("text")
     return taken.set_column(position, "text", column([t for t in texts if t is not None]))
 
@@ -260,6 +260,8 @@ def table(
     lines.append("|---|" + "---:|" * (len(SHOWN) + 2) + "---|")
     rows: list[list[object]] = []
     for name, pairs in kinds.items():
+        if not pairs.num_rows:
+            continue
         measured = judge(pairs, identifier, policy)
         cells = [percent(measured.share(name, classes, "rejected")[0]) for classes in SHOWN.values()]
         flip = (

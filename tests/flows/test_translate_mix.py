@@ -25,6 +25,7 @@ from flows import steps
 from flows.run import RunLocked, locked
 from pipeline import files
 from pipeline.corpus import LEDGER, PLAN, SAMPLES
+from pipeline.quality import readmit
 from pipeline.shards import verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +144,26 @@ def test_every_ledger_row_has_its_text_scores_and_a_reason(finished):
     assert all(r["reason"] and r["scores"] and r["fields"][0]["source"] for r in rows)
 
 
+def test_what_was_rejected_is_published_beside_the_data(finished):
+    published = files.read_table(finished[1] / "shards" / "_rejected" / "rejected.parquet")
+    ledgers = [files.read_table(finished[1] / stage / "ledger.parquet") for stage in ("accept", "examples")]
+    assert published.to_pylist() == [row for ledger in ledgers for row in ledger.to_pylist()]
+
+
+def test_a_readmitted_sample_is_in_the_next_shards_and_nothing_is_translated(copied, flow):
+    mix, out = copied
+    (mix.parent / "ids.txt").write_text(
+        files.read_table(out / "accept" / "ledger.parquet")["id"][0].as_py() + "\n", encoding="utf-8"
+    )
+    assert readmit.main([str(out), str(mix.parent / "ids.txt")]) == 0
+    shutil.rmtree(mix.parent / "memory")
+    flow(mix, out)
+    (name,) = readmit.read_readmitted(out)
+    assert name in files.read_table(out / "shards" / "index.parquet")["id"].to_pylist()
+    assert name not in files.read_table(out / "accept" / "ledger.parquet")["id"].to_pylist()
+    assert not list((mix.parent / "memory").rglob("*.parquet"))
+
+
 def test_a_second_run_does_nothing_and_says_so(finished, flow):
     mix, out = finished
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
@@ -228,7 +249,7 @@ def test_changing_a_threshold_translates_nothing_again(copied, flow):
     flow(mix, out)
     assert untouched == {p: p.stat().st_mtime_ns for s in ("translate", "score") for p in (out / s).iterdir()}
     assert files.read_table(out / "accept" / "ledger.parquet").num_rows > rejected
-    assert not (mix.parent / "memory").exists()
+    assert not list((mix.parent / "memory").rglob("*.parquet"))
 
 
 def test_a_memory_is_shared_and_a_damaged_part_of_it_is_done_again(copied, flow, tmp_path):
