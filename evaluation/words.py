@@ -71,7 +71,7 @@ def _burmese_engine() -> Any:
 
 
 def _burmese(text: str) -> list[str]:
-    return list(_burmese_engine().word_tokens(text))
+    return [token.text for token in _burmese_engine().word_tokens(text)]
 
 
 SEGMENTERS: dict[str, tuple[Callable[[str], Iterator[str] | list[str]], tuple[str, ...]]] = {

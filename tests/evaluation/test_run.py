@@ -1,0 +1,200 @@
+"""From a stand-in to a report with an untrained model: every protocol, a kill, images that can't be read, two images an item."""
+
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluation import benchmarks, report
+from evaluation.ask import BadImage, ModelError, load, read_image
+from evaluation.evaluate import evaluate, main, select
+from evaluation.protocols import PROTOCOLS, Ask, Decoding, Protocol, labels_of
+from evaluation.records import BenchmarkError
+from evaluation.run import predict, read_predictions
+from evaluation.score import score
+
+QUICK = Decoding(max_new_tokens=4)
+
+
+def quick(name: str) -> Protocol:
+    """A protocol with short outputs, so that an untrained model does not write to the limit."""
+    protocol = PROTOCOLS[name]
+    asks = {
+        key: dataclasses.replace(
+            ask, decoding=dataclasses.replace(ask.decoding, max_new_tokens=4, beams=min(ask.decoding.beams, 2))
+        )
+        for key, ask in protocol.asks.items()
+    }
+    return dataclasses.replace(protocol, asks=asks)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_runs_every_benchmark_to_a_report(protocol, written, model, tmp_path):
+    data, codes = written
+    items = {name: select(benchmarks.read(name, data, codes[name][:2]), 2) for name in benchmarks.READERS}
+    result = evaluate(items, model, quick(protocol), tmp_path, data, "tiny")
+    assert set(result["benchmarks"]) == set(benchmarks.READERS)
+    for name, of in items.items():
+        assert sum(x["items"] for x in result["benchmarks"][name]["by_language"].values()) == len(of)
+    assert json.loads((tmp_path / "report.json").read_text())["protocol"] == f"{protocol}/1"
+    page = (tmp_path / "index.html").read_text()
+    assert "XM3600" in page and "data:image/jpeg" in page and "Centurio Qwen" in page
+    assert "| Centurio Qwen |" in (tmp_path / "report.md").read_text()
+
+
+def test_every_architecture_generates_and_ranks_and_two_images_are_not_one(written, any_model):
+    data, _ = written
+    items = select(benchmarks.read("marvl", data, ["de"]), 2)
+    pictures = [[read_image(path, any_model.image_size) for path in item.images] for item in items]
+    prompts = [PROTOCOLS["mblip"].asks["marvl"].prompt(item) for item in items]
+    assert len(any_model.generate(pictures, prompts, QUICK)) == 2
+    scores = any_model.rank(pictures, prompts, labels_of("marvl"))
+    assert scores.shape == (2, 2) and bool((scores < 0).all())
+    swapped = any_model.rank([x[::-1] for x in pictures], prompts, labels_of("marvl"))
+    first_twice = any_model.rank([[x[0], x[0]] for x in pictures], prompts, labels_of("marvl"))
+    assert not torch.allclose(scores, swapped, atol=1e-6), "the order of the images is ignored"
+    assert not torch.allclose(scores, first_twice, atol=1e-6), "the right image is ignored"
+    one_by_one = torch.cat(
+        [any_model.rank([p], [q], labels_of("marvl")) for p, q in zip(pictures, prompts, strict=True)]
+    )
+    assert torch.allclose(scores, one_by_one, atol=1e-4), "padding changes the ranking"
+
+
+def test_ranking_is_the_mean_over_the_label_s_tokens_and_its_end(written, model):
+    """Against transformers' own loss, which is the mean negative log-probability of the labels."""
+    from model.inputs import stack, tokenize
+    from pipeline.languages import ENGLISH
+
+    data, _ = written
+    item = benchmarks.read("xvnli", data, ["en"])[0]
+    pictures = [[read_image(item.images[0], model.image_size)]]
+    ours = model.rank(pictures, ["Is it?"], ["maybe not today"])
+    text = tokenize(model.tokenizer, model.layout, ["Is it?"], ["maybe not today"], [ENGLISH], [ENGLISH], 64, 64)
+    plain = model.model(pixel_values=model.pixels(pictures), **stack(model.layout, text)).loss
+    assert float(ours) == pytest.approx(-float(plain), abs=1e-4)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_answers(written, model, tmp_path):
+    data, _ = written
+    items = benchmarks.read("xflickrco", data, ["en", "de"])
+    protocol = quick("polyalign")
+    whole = (
+        predict("xflickrco", items, model, protocol, tmp_path / "whole", 2)
+        if (tmp_path / "whole").mkdir() is None
+        else {}
+    )
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    predict("xflickrco", items, model, protocol, cut, 2, stop_after=2)
+    path = cut / "xflickrco.predictions.0.jsonl"
+    assert len(path.read_bytes().splitlines()) == 4
+    with open(path, "ab") as file:
+        file.write(b'{"id": "en/half')
+    with pytest.raises(BenchmarkError, match="4 items have no answer"):
+        score("xflickrco", items, read_predictions("xflickrco", cut), protocol)
+    assert predict("xflickrco", items, model, protocol, cut, 2) == whole
+    assert len(path.read_bytes().splitlines()) == len(items) == 8
+
+
+def test_two_processes_ask_disjoint_halves_and_answers_of_another_run_are_refused(written, model, tmp_path):
+    data, _ = written
+    items = benchmarks.read("xflickrco", data, ["en"])
+    protocol = quick("polyalign")
+    for rank in (0, 1):
+        # both start before either has answered
+        out = tmp_path / str(rank)
+        out.mkdir()
+        predict("xflickrco", items, model, protocol, out, 2, rank, 2)
+    ids = [set(read_predictions("xflickrco", tmp_path / str(rank))) for rank in (0, 1)]
+    assert ids[0] | ids[1] == {item.id for item in items} and not ids[0] & ids[1]
+    with pytest.raises(BenchmarkError, match="another run .other protocol"):
+        predict("xflickrco", items, model, quick("centurio"), tmp_path / "0", 2)
+    with pytest.raises(BenchmarkError, match="another run .other items"):
+        predict("xflickrco", items[:-1], model, protocol, tmp_path / "0", 2)
+
+
+def test_images_that_can_t_be_read_are_counted_and_no_score_is_given(written, model, tmp_path):
+    data, _ = written
+    items = benchmarks.read("xm3600", data, ["en", "de"])
+    damaged = tmp_path / "damaged.jpg"
+    damaged.write_bytes(items[0].images[0].read_bytes()[:200])
+    items = [dataclasses.replace(x, images=(damaged,)) if x.group == items[0].group else x for x in items]
+    with pytest.raises(BadImage):
+        read_image(damaged, 64)
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(BenchmarkError, match="1 images can't be read, 2 items were not asked.*\n.*damaged.jpg"):
+        predict("xm3600", items, model, quick("polyalign"), out, 4)
+    assert len(read_predictions("xm3600", out)) == len(items) - 2
+
+
+def test_right_answers_score_and_those_in_another_language_show(written):
+    data, codes = written
+    items = benchmarks.read("xm3600", data, codes["xm3600"])
+    perfect = {item.id: {"output": item.answers[0]} for item in items}
+    result = score("xm3600", items, perfect, PROTOCOLS["polyalign"])
+    assert all(x["chrf"] == 100 for x in result["by_language"].values())
+    assert set(result["segmenters"]) == {"Chinese", "Thai"}
+    english = {item.group: item.answers[0] for item in items if item.code == "en"}
+    wrong = {item.id: {"output": english[item.group]} for item in items}
+    result = score("xm3600", items, wrong, PROTOCOLS["polyalign"])["by_language"]
+    assert result["ar"]["in_script"] == 0 and result["en"]["in_script"] == 100 and result["ar"]["cider"] == 0
+
+
+def test_worst_languages_come_first_and_published_numbers_know_whether_they_compare():
+    result = {"metric": "cider", "by_language": {"de": {"cider": 5.0}, "zh": {"cider": 1.0}, "en": {"cider": 9.0}}}
+    assert [code for code, _ in report.worst_first(result)] == ["zh", "de", "en"]
+    chair = {"metric": "chair_i", "by_language": {"a": {"chair_i": 5.0}, "b": {"chair_i": 9.0}}}
+    assert [code for code, _ in report.worst_first(chair)] == ["b", "a"]
+    assert not any(row["comparable"] for row in report.published("xgqa", "centurio/1", whole=False))
+    rows = report.published("xgqa", "centurio/1", whole=True)
+    assert {row["model"] for row in rows if row["comparable"]} == {"Pangea-7B", "Centurio Aya", "Centurio Qwen"}
+    assert all(row["source"] and row["protocol"] for row in rows)
+
+
+def test_prompts_are_the_papers_and_ours_name_languages_consistently(written):
+    data, _ = written
+    item = benchmarks.read("xm3600", data, ["he"])[0]
+    persian = dataclasses.replace(item, code="fa")
+    assert PROTOCOLS["mblip"].asks["xm3600"].prompt(persian) == "Caption in Farsi: "
+    assert PROTOCOLS["mblip"].asks["xm3600"].prompt(item) == "Caption in Hebrew: "
+    assert PROTOCOLS["centurio"].asks["xm3600"].prompt(item) == "Briefly describe the image in Hebrew in one sentence."
+    assert {PROTOCOLS["polyalign"].asks[name].prompt(persian) for name in ("xm3600", "xflickrco")} == {
+        "Caption in Persian:"
+    }
+    assert PROTOCOLS["mblip"].asks["xgqa"].decoding == Decoding(beams=5, max_new_tokens=10, length_penalty=-1.0)
+    assert PROTOCOLS["mblip"].asks["xgqa"].clean == "vqa" and PROTOCOLS["mblip"].asks["maxm"].clean == "strip"
+    assert (
+        isinstance(PROTOCOLS["polyalign"].asks["marvl"], Ask) and PROTOCOLS["polyalign"].asks["marvl"].answer == "rank"
+    )
+
+
+def test_the_command_checks_data_and_refuses_what_is_no_model(written, tmp_path, capsys):
+    data, _ = written
+    with pytest.raises(SystemExit) as exit_:
+        main(["--benchmark", "xvnli", "--data", str(data), "--check", "--languages", "fr"])
+    assert exit_.value.code == 1 and "fr" in capsys.readouterr().out
+    with pytest.raises(ModelError, match="neither adapter/"):
+        load(tmp_path)
+    with pytest.raises(SystemExit, match="error: .*is no model"):
+        main(["--model", str(tmp_path), "--benchmark", "xvnli", "--data", str(data), "--languages", "en"])
+
+
+def test_the_house_rules_hold_here():
+    root = Path(benchmarks.__file__).parents[1]
+    for path in root.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree), path
+        imported = {
+            name.split(".")[0]
+            for node in ast.walk(tree)
+            for name in (
+                [x.name for x in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
+            )
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+        }
+        assert not imported & {"pickle", "dill", "joblib", "flows", "prefect"}, path
+        assert "torch.load(" not in path.read_text(encoding="utf-8"), path
