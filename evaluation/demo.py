@@ -22,7 +22,7 @@ from training.report import log_to_stderr
 
 log = logging.getLogger("evaluation.demo")
 
-MOST_IMAGES = 8
+MOST_IMAGES = 6
 """Enough to tell a model that looks from one that does not, few enough for half a minute on a core."""
 
 

@@ -2,7 +2,7 @@
 
 Answers are appended to `BENCHMARK.predictions.RANK.jsonl` and flushed batch by batch, so a killed run goes on where it was: whole lines are
 kept, a half line at the end is asked again. `BENCHMARK.run.json` says what the answers belong to (protocol, model, items); answers of another
-run are never mixed in. Items of like length are asked together. With several processes (accelerate), each asks its share of what is left.
+run are never mixed in. Items of like length are asked together. With several processes (accelerate), each asks every n-th item.
 An image that can't be read stops nothing but its own items; at the end all such images are named in an error, and no score is given.
 """
 
@@ -44,10 +44,10 @@ def predict(
     check_identity(out / f"{name}.run.json", identity, write=rank == 0)
     answered = read_predictions(name, out)
     wanted = {item.id for item in items}
-    left = [item for item in items if item.id not in answered]
     if answered:
         log.info("%s: %d of %d items were answered before", name, len(answered.keys() & wanted), len(items))
-    own = left[rank::world]
+    # by the item's place, not by what is left: processes start at different moments and must not disagree about who asks what
+    own = [item for i, item in enumerate(items) if i % world == rank and item.id not in answered]
     prompts = {item.id: ask.prompt(item) for item in own}
     own.sort(key=lambda item: (len(item.images), len(prompts[item.id]), item.id))
     load = lru_cache(maxsize=IMAGES_KEPT)(lambda path: read_image(path, model.image_size))

@@ -33,7 +33,7 @@ def test_xvnli_asks_the_hypothesis_and_leaves_pairs_without_a_label_out(tmp_path
     assert [(x.text, x.answers) for x in items] == [("hypothesis", ("maybe",)), ("hypothesis", ("no",))]
     assert items[0].images[0].name == "7.jpg" and items[0].images[0].parent.name == "flickr_images"
     put(path, {**row, "gold_label": "hidden"})
-    with pytest.raises(BenchmarkError, match="line 1.*hidden"):
+    with pytest.raises(BenchmarkError, match=r"line 1.*hidden"):
         benchmarks.read("xvnli", tmp_path, ["fr"])
 
 
@@ -76,7 +76,7 @@ def test_xm3600_takes_captions_as_they_are_and_not_the_tokenized_ones(tmp_path):
         ("he/a2", ("חתול",)),
         ("quz/a1", ("allqu",)),
     ]
-    with pytest.raises(BenchmarkError, match="no caption in de"):
+    with pytest.raises(BenchmarkError, match=r"no caption in de"):
         benchmarks.read("xm3600", tmp_path, ["de"])
 
 
@@ -98,7 +98,7 @@ def test_maxm_takes_the_processed_answers_and_refuses_another_split(tmp_path):
     (item,) = benchmarks.read("maxm", tmp_path, ["fr"])
     assert item.answers == ("un chat", "chat") and item.images == (tmp_path / "xm3600/images/k.jpg",)
     put(tmp_path / "maxm/maxm_v1_release/maxm_v1_en.json", content)
-    with pytest.raises(BenchmarkError, match="split 'fr'"):
+    with pytest.raises(BenchmarkError, match=r"split 'fr'"):
         benchmarks.read("maxm", tmp_path, ["en"])
 
 
@@ -120,10 +120,10 @@ def test_pope_has_three_settings_and_chair_only_the_chosen_images(tmp_path):
 def test_a_damaged_line_and_a_lacking_field_are_named(tmp_path):
     path = tmp_path / "iglue/datasets/xFlickrCO/annotations/de/test.jsonl"
     put(path, {"sentences": ["x"], "id": "1"})
-    with pytest.raises(BenchmarkError, match="line 1 has no 'img_path'"):
+    with pytest.raises(BenchmarkError, match=r"line 1 has no 'img_path'"):
         benchmarks.read("xflickrco", tmp_path, ["de"])
     path.write_text('{"sentences": ["x"], "id": "1", "img_path": "1.jpg"}\n{"sent')
-    with pytest.raises(BenchmarkError, match="line 2 is not JSON"):
+    with pytest.raises(BenchmarkError, match=r"line 2 is not JSON"):
         benchmarks.read("xflickrco", tmp_path, ["de"])
 
 
