@@ -51,7 +51,7 @@ def new_model(vocabulary: int) -> M2M100ForConditionalGeneration:
         max_position_embeddings=512,
         activation_function="relu",
         scale_embedding=True,
-        # The default of .02 suits widths of 1,024; at this width source tokens then hardly reach the decoder for the first half hour.
+        # As fairseq initialises embeddings; the default of .02 suits a width of 1,024.
         init_std=256**-0.5,
         tie_word_embeddings=True,
         dropout=0.0,
@@ -203,8 +203,8 @@ def load_weights(model: M2M100ForConditionalGeneration, path: Path) -> None:
 def new_optimizer(model: M2M100ForConditionalGeneration) -> torch.optim.AdamW:
     """AdamW with a long memory and a large epsilon for the embeddings.
 
-    They are also the output layer, so every row gets a small noisy gradient at every step. Adam's usual settings blow that up to full
-    steps: the rows of English words, rarely seen in a small batch, then drift faster than the encoder learns to tell them apart.
+    They are also the output layer, so every row gets a small noisy gradient at every step, which Adam's usual settings scale up to a full
+    step, also for an English word that the batch does not hold. With those, and a higher rate, the model hardly used its source.
     """
     embeddings = model.model.shared.weight
     others = [parameter for parameter in model.parameters() if parameter is not embeddings]
