@@ -134,19 +134,22 @@ TIMING = "timing.json"
 
 def start_timing(run: Run, blocks: list[dict[str, Any]]) -> Callable[[], None]:
     """Estimate what `blocks` will cost, and return what to call when they are done: it records the estimate beside the truth, for the next
-    dry run. No stage reads this file."""
+    dry run. No stage reads this file. Little work is not estimated: the probe would cost a good part of it, again at each start."""
     rows = [
         {"key": k, "language": b["language"], "text": t}
         for b in blocks
         for k, t in zip(b["keys"], b["texts"], strict=True)
     ]
-    expected = estimate(run.engine, pa.Table.from_pylist(rows, schema=REQUESTS), PROBE_BEFORE_RUN).seconds
-    logger.info("translate %s sentences; about %.0f s", f"{len(rows):,}", expected)
+    expected = None
+    if len(rows) >= 50 * PROBE_BEFORE_RUN:
+        cost = estimate(run.engine, pa.Table.from_pylist(rows, schema=REQUESTS), PROBE_BEFORE_RUN)
+        expected = round(cost.seconds, 1)
+        logger.info("translate %s sentences; about %.0f s", f"{len(rows):,}", expected)
     start = time.monotonic()
 
     def finish() -> None:
         spent = time.monotonic() - start
-        content = {"sentences": len(rows), "seconds": round(spent, 1), "estimated_seconds": round(expected, 1)}
+        content = {"sentences": len(rows), "seconds": round(spent, 1), "estimated_seconds": expected}
         files.write_json(run.folder / TIMING, content)
 
     return finish

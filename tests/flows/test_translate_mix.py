@@ -219,11 +219,11 @@ def test_a_run_that_is_killed_twenty_times_ends_with_the_same_bytes(finished, en
 
 
 def newest(folder: Path) -> int:
-    """A number that changes when a file comes or goes below `folder`."""
+    """A number that changes when a file of the work comes below `folder`; locks, probes and half-written files do not count."""
     total = 0
-    for path in folder.rglob("*"):
+    for path in folder.rglob("[!.]*"):
         with contextlib.suppress(FileNotFoundError):
-            total = max(total, path.stat().st_mtime_ns)
+            total = max(total, path.stat().st_mtime_ns if path.is_file() else 0)
     return total
 
 
