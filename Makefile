@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/demo
-STEPS ?= 300
+TRAIN ?=
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export PYTHONUNBUFFERED = 1
@@ -23,7 +23,7 @@ setup: $(VENV)/.done  ## the environment in .venv
 
 demo: setup  ## translate the embedded sample into 95 languages, re-align a tiny model on it, show where the card is
 	$(BIN)/python -m flows.translate_mix demo/mix.yaml --out $(RUN)
-	$(BIN)/python training/realign.py --shards '$(RUN)/shards/*.tar' --out $(RUN)/training --preset tiny
+	$(BIN)/python training/realign.py --shards '$(RUN)/shards/*.tar' --out $(RUN)/training $(TRAIN)
 	@echo; echo "card:     $(RUN)/card/index.html"; echo "adapter:  $(RUN)/training/adapter"
 
 test: setup  ## all tests but the slow ones (offline, under 15 minutes on two cores)
@@ -38,7 +38,7 @@ test-gpu: setup  ## the tests that need a CUDA device
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --ignore-missing-imports pipeline flows data_cards model training
+	$(BIN)/mypy
 
 bench: setup  ## the measurements behind the README's claims
 	$(BIN)/python -m benchmarks.translate

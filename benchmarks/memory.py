@@ -112,7 +112,9 @@ def main() -> None:
                 sys.stdout.write(
                     f"{way:<10} {files:>6} {f['rows']:>8,.0f} {f['seconds']:>8.2f} {ratio:>12.1f}x {f['peak_mb']:>8.0f}\n"
                 )
-            subprocess.run([sys.executable, "-m", "pipeline.memory", "compact", str(folder)], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, "-m", "pipeline.memory", "compact", str(folder)], check=True, stdout=subprocess.DEVNULL
+            )
 
 
 if __name__ == "__main__":

@@ -142,11 +142,13 @@ def build(
 
     The language model is loaded from `language_model`, or from the preset's folder, or is fresh too where the preset has a configuration.
     """
-    if language_model is None and preset.text_config is None:
+    if language_model is None and preset.language_model is not None:
         language_model = in_repository(preset.language_model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if language_model is None:
+            if preset.text_config is None:
+                raise ValueError("A preset needs the configuration of a language model, or the folder of one.")
             vocabulary = -(-(len(tokenizer) + 1) // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
             text_config = preset.text_config(vocabulary, tokenizer)
         else:
