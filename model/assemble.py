@@ -108,7 +108,7 @@ class Preset:
 DEMO_MODEL = "demo/translation_model/hf"
 
 PRESETS = {
-    "tiny-nllb": Preset(tokenizer=DEMO_MODEL, language_model=DEMO_MODEL, base_steps=250),
+    "tiny-nllb": Preset(tokenizer=DEMO_MODEL, language_model=DEMO_MODEL, base_steps=100),
     "tiny": Preset(tokenizer=DEMO_MODEL, text_config=tiny_mt5, base_steps=800),
     "tiny-decoder": Preset(tokenizer=DEMO_MODEL, text_config=tiny_llama, base_steps=800),
 }

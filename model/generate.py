@@ -16,17 +16,18 @@ def generate(
     pixel_values: Tensor,
     prompts: Sequence[str],
     prompt_languages: Sequence[str],
+    target_languages: Sequence[str],
     max_new_tokens: int = 50,
     beams: int = 1,
     length_penalty: float = 1.0,
 ) -> list[str]:
     """One text for each (image, prompt) pair; `pixel_values`: (pairs, 3, height, width), normalised.
 
-    `prompt_languages`: NLLB codes, which matter only to a model with language tokens.
+    `prompt_languages` and `target_languages`: NLLB codes, which matter only to a model with language tokens.
     The model's mode is restored. A decoder-only model's output may begin with the prompt, depending on the architecture: it is cut off.
     """
     layout = Layout.of(model.config, tokenizer)
-    batch = stack_prompts(layout, tokenize_prompts(tokenizer, layout, prompts, prompt_languages))
+    batch = stack_prompts(layout, tokenize_prompts(tokenizer, layout, prompts, prompt_languages), target_languages)
     was_training = model.training
     model.eval()
     try:

@@ -1,9 +1,9 @@
 """An image, a prompt and a target as token ids.
 
 An encoder-decoder model reads `placeholders prompt eos` and writes `target eos`; a decoder-only model reads and continues one sequence,
-`placeholders prompt target eos`, whose labels are the target and eos. No language token is forced: the prompt says which language is wanted.
-A model of NLLB's family reads `language placeholders prompt eos` and writes `language target eos`, as it was trained to: the language's token is
-part of the text, so the model has to predict it from the prompt.
+`placeholders prompt target eos`, whose labels are the target and eos. The prompt says which language is wanted. Only a model of NLLB's family
+is told by tokens, as it was trained to be: it reads `language placeholders prompt eos`, and the target's language is the first token that its
+decoder reads, which has no label.
 The number of placeholders is the number of the model's query tokens; too few would be accepted by transformers in silence, and none would
 leave the image out, so `stack` asserts the count for every sample.
 """
@@ -29,6 +29,8 @@ class Layout:
     query_tokens: int
     pad: int
     eos: int
+    decoder_start: int = 0
+    """What the decoder of an encoder-decoder model reads first."""
     language_tokens: dict[str, int] = field(default_factory=dict)
     """NLLB code → token that begins a text of this language; empty for a model without such tokens."""
     unknown: int = 0
@@ -42,6 +44,7 @@ class Layout:
             query_tokens=config.num_query_tokens,
             pad=tokenizer.pad_token_id,
             eos=tokenizer.eos_token_id,
+            decoder_start=0 if config.use_decoder_only_language_model else config.text_config.decoder_start_token_id,
             language_tokens=language_tokens(tokenizer) if config.text_config.model_type == "m2m_100" else {},
             unknown=tokenizer.unk_token_id or 0,
         )
@@ -56,7 +59,10 @@ def language_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """One prompt and its target. `prompt` has no placeholders yet, `target` ends with eos unless it was cut."""
+    """One prompt and its target, each with its language token in front where the model has them.
+
+    `prompt` has no placeholders yet, `target` ends with eos unless it was cut.
+    """
 
     prompt: list[int]
     target: list[int]
@@ -103,23 +109,24 @@ def _ids(
 
 
 def stack(layout: Layout, texts: Sequence[TokenizedText]) -> dict[str, Tensor]:
-    """`input_ids`, `attention_mask` and `labels` for `texts`, padded at the right, int64.
+    """`input_ids`, `attention_mask`, `labels` and (encoder-decoder) `decoder_input_ids` for `texts`, padded at the right, int64.
 
-    Encoder-decoder: (texts, longest prompt) twice and (texts, longest target). Decoder-only: all three are (texts, longest sequence).
-    Raises ValueError when a sample does not have exactly one placeholder for each query token.
+    Encoder-decoder: (texts, longest prompt) for the first two, (texts, longest target) for the others. Decoder-only: all are (texts, longest
+    sequence). Raises ValueError when a sample does not have exactly one placeholder for each query token.
     """
-    image = [layout.placeholder] * layout.query_tokens
+    batch = {}
     if layout.is_encoder_decoder:
+        told = 1 if layout.language_tokens else 0
         inputs = [_source(layout, text.prompt) for text in texts]
-        labels = [text.target for text in texts]
+        labels = [[IGNORED] * told + text.target[told:] for text in texts]
+        batch["decoder_input_ids"] = _pad([[layout.decoder_start, *text.target[:-1]] for text in texts], layout.pad)
     else:
+        image = [layout.placeholder] * layout.query_tokens
         inputs = [[*image, *text.prompt, *text.target] for text in texts]
         labels = [[IGNORED] * (len(image) + len(text.prompt)) + text.target for text in texts]
-    batch = {
-        "input_ids": _pad(inputs, layout.pad),
-        "attention_mask": _pad([[1] * len(row) for row in inputs], 0),
-        "labels": _pad(labels, IGNORED),
-    }
+    batch["input_ids"] = _pad(inputs, layout.pad)
+    batch["attention_mask"] = _pad([[1] * len(row) for row in inputs], 0)
+    batch["labels"] = _pad(labels, IGNORED)
     check_placeholders(layout, batch["input_ids"])
     return batch
 
@@ -131,8 +138,11 @@ def tokenize_prompts(
     return _ids(tokenizer, layout, prompts, languages)
 
 
-def stack_prompts(layout: Layout, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """`input_ids` and `attention_mask` (texts, longest prompt) to generate from, padded at the left for a decoder-only model."""
+def stack_prompts(
+    layout: Layout, prompts: Sequence[Sequence[int]], target_languages: Sequence[str] | None = None
+) -> dict[str, Tensor]:
+    """What to generate from: `input_ids` and `attention_mask` (texts, longest prompt), padded at the left for a decoder-only model, and
+    `decoder_input_ids` (texts, 2) for a model that is told the target's language by a token; English where none is named."""
     image = [layout.placeholder] * layout.query_tokens
     inputs = [_source(layout, prompt) if layout.is_encoder_decoder else [*image, *prompt] for prompt in prompts]
     left = not layout.is_encoder_decoder
@@ -140,6 +150,10 @@ def stack_prompts(layout: Layout, prompts: Sequence[Sequence[int]]) -> dict[str,
         "input_ids": _pad(inputs, layout.pad, left),
         "attention_mask": _pad([[1] * len(row) for row in inputs], 0, left),
     }
+    if layout.language_tokens:
+        languages = target_languages or ["eng_Latn"] * len(prompts)
+        starts = [layout.language_tokens.get(language, layout.unknown) for language in languages]
+        batch["decoder_input_ids"] = torch.tensor([[layout.decoder_start, start] for start in starts])
     check_placeholders(layout, batch["input_ids"])
     return batch
 

@@ -28,18 +28,13 @@ def encode_images(model: Blip2ForConditionalGeneration, pixel_values: Tensor) ->
         return model.vision_model(pixel_values=pixel_values).last_hidden_state
 
 
-def qformer_states(model: Blip2ForConditionalGeneration, vision_states: Tensor) -> Tensor:
-    """The Q-Former's output for each image: (images, query tokens, Q-Former width)."""
-    queries = model.query_tokens.expand(vision_states.shape[0], -1, -1)
-    mask = torch.ones(vision_states.shape[:2], dtype=torch.long, device=vision_states.device)
-    return model.qformer(
-        query_embeds=queries, encoder_hidden_states=vision_states, encoder_attention_mask=mask
-    ).last_hidden_state
-
-
 def image_embeddings(model: Blip2ForConditionalGeneration, vision_states: Tensor) -> Tensor:
     """What stands for each image in the language model's input: (images, query tokens, language model width)."""
-    states = qformer_states(model, vision_states)
+    queries = model.query_tokens.expand(vision_states.shape[0], -1, -1)
+    mask = torch.ones(vision_states.shape[:2], dtype=torch.long, device=vision_states.device)
+    states = model.qformer(
+        query_embeds=queries, encoder_hidden_states=vision_states, encoder_attention_mask=mask
+    ).last_hidden_state
     return model.language_projection(states.to(model.language_projection.weight.dtype))
 
 
@@ -50,6 +45,7 @@ def label_states(
     input_ids: Tensor,
     attention_mask: Tensor,
     labels: Tensor,
+    decoder_input_ids: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Hidden states at the positions that have a label.
 
@@ -68,22 +64,13 @@ def label_states(
     else:
         memory = language_model.get_encoder()(inputs_embeds=embeddings, attention_mask=attention_mask).last_hidden_state
         states = language_model.get_decoder()(
-            input_ids=shift_right(
-                labels, model.config.text_config.decoder_start_token_id, model.config.text_config.pad_token_id
-            ),
+            input_ids=decoder_input_ids,
             encoder_hidden_states=memory,
             encoder_attention_mask=attention_mask,
             use_cache=False,
         ).last_hidden_state
     has_label = labels != IGNORED
     return states[has_label], labels[has_label], has_label.nonzero()[:, 0]
-
-
-def shift_right(labels: Tensor, start: int, pad: int) -> Tensor:
-    """What a decoder reads to write `labels` (texts, tokens): the same, one place later, after the start token."""
-    shifted = labels.new_full(labels.shape, start)
-    shifted[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, pad)
-    return shifted
 
 
 def token_losses(states: Tensor, labels: Tensor, output: nn.Module, chunk: int = CHUNK) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from model.inputs import Layout, TokenizedText, stack, tokenize
+from model.inputs import IGNORED, Layout, TokenizedText, stack, tokenize
 
 FORMAT = "polyalign-shards/1"
 DECODED_IMAGES_KEPT = 512
@@ -188,7 +188,7 @@ class Batch:
 
     @property
     def target_tokens(self) -> int:
-        return sum(len(text.target) for text in self.tokenized)
+        return int((self.text["labels"] != IGNORED).sum())
 
     def to(self, device: torch.device) -> "Batch":
         moved = {name: tensor.to(device) for name, tensor in self.text.items()}

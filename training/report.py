@@ -10,6 +10,7 @@ import logging
 import math
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -67,6 +68,17 @@ def compare(right: Sequence[dict], shuffled: Sequence[dict] | None, by: str | No
     }
 
 
+def gap(right: Sequence[dict], shuffled: Sequence[dict]) -> dict[str, float]:
+    """How much higher the loss is with shuffled images, nats a token, and the standard error of that, with images as the independent units."""
+    tokens, difference = Counter[str](), Counter[str]()
+    for with_right, with_shuffled in zip(right, shuffled, strict=True):
+        tokens[with_right["key"]] += with_right["tokens"]
+        difference[with_right["key"]] += with_shuffled["nats"] - with_right["nats"]
+    mean = difference.total() / tokens.total()
+    error = math.sqrt(sum((difference[key] - mean * count) ** 2 for key, count in tokens.items())) / tokens.total()
+    return {"gap": round(mean, 4), "gap_standard_error": round(error, 4)}
+
+
 def log_to_stderr() -> None:
     """Time-stamped lines of ours on stderr, and nothing of the libraries below a warning."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
@@ -94,6 +106,8 @@ def text_table(result: dict[str, Any]) -> str:
         lines.append(
             f"{name:24}{row['samples']:>8}{row['loss_right_images']:>9.3f}{shuffled:>10}{row['bits_per_byte']:>11.3f}"
         )
+    if "gap" in result:
+        lines.append(f"shuffled images cost {result['gap']:.3f} ± {result['gap_standard_error']:.3f} nats a token")
     return "\n".join(lines) + "\n"
 
 

@@ -5,14 +5,15 @@
 Re-alignment starts from eyes that were trained on English image-text pairs (BLIP-2's vision encoder and Q-Former) and from a multilingual
 language model that never saw an image. Neither can be downloaded in an offline demo, so this step makes small ones in a minute:
 
-- The Q-Former learns what BLIP-2's first stage teaches it: to give an image and an English text about it like vectors, and other pairs unlike
-  ones (contrast within a batch). The vision encoder stays as it was initialised, since random projections of patches already tell pictures
-  apart, and the projection into the language model stays random: nothing connects the two halves yet.
+- The Q-Former and the projection learn what BLIP-2's first stage teaches: to give an image and an English text about it like vectors, and
+  other pairs unlike ones (contrast within a batch). An image's vector is the mean of what will stand for it in the language model's input,
+  a text's the mean of its word embeddings. The vision encoder stays as it was initialised, since random projections of patches already tell
+  pictures apart.
 - The language model is trained on the texts of the shards, without any image: where the image will stand, it reads an English text about the
   same image, and it answers the prompt. It learns the prompts and to use what stands before them. It never sees a pixel.
 
 The outcome is an ordinary Hugging Face folder, which `realign.py --base` loads exactly as it would load a real BLIP-2-shaped checkpoint. Its
-loss is the same with right and with shuffled images; that changes only in re-alignment.
+two halves have never worked together: with right and with shuffled images its loss is about the same, until re-alignment.
 """
 
 import argparse
@@ -32,8 +33,8 @@ from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
 from model import assemble
 from model.freeze import set_trainable
-from model.inputs import Layout, stack, tokenize
-from model.loss import encode_images, label_states, qformer_states, token_losses
+from model.inputs import IGNORED, Layout, stack, tokenize
+from model.loss import encode_images, image_embeddings, label_states, token_losses
 from training import order, report
 from training.checkpoint import PARTIAL, fsync
 from training.loader import Reader, ShardError, Shards, normalise, open_shards
@@ -44,6 +45,9 @@ log = logging.getLogger("training.tiny_base")
 MAX_IMAGES = 2048
 """Images that the Q-Former is trained on at most; their vision features are kept in memory (33 kB each in the tiny presets)."""
 
+MICRO_BATCH = 8
+"""Texts of like length that go through the language model together."""
+
 TEXT_RATE = 1e-3
 QFORMER_RATE = 1e-3
 
@@ -52,11 +56,16 @@ CONTRAST_TEMPERATURE = 0.07
 
 
 def english_texts(rows: list[dict]) -> dict[str, list[int]]:
-    """Image key → the rows that are English texts about it, or all of its rows where there is none."""
+    """Image key → the rows that tell in English what is on it: captions, else any English text, else any text."""
     by_image: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         by_image.setdefault(row["key"], []).append(i)
-    return {key: [i for i in texts if rows[i]["language"] == "eng_Latn"] or texts for key, texts in by_image.items()}
+    return {key: _english(rows, texts) for key, texts in by_image.items()}
+
+
+def _english(rows: list[dict], texts: list[int]) -> list[int]:
+    english = [i for i in texts if rows[i]["language"] == "eng_Latn"]
+    return [i for i in english if rows[i]["task"] == "captioning"] or english or texts
 
 
 def as_context(text: dict) -> str:
@@ -74,36 +83,33 @@ def train_qformer(
     learning_rate: float,
     seed: int,
 ) -> float:
-    """Train Q-Former and query tokens in place to tell by an image which English text is about it; returns the last losses' mean, nats.
+    """Train Q-Former, query tokens and projection in place to tell by an image which English text is about it.
 
-    An image's vector is the mean of the Q-Former's output, a text's the mean of its tokens' embeddings in the language model (frozen), each
-    through a linear map that is thrown away afterwards. `batch_size` images are contrasted with each other.
+    `batch_size` images are contrasted with each other. A second term, weighed equally, keeps an image's vector near its text's, in units of
+    the embeddings' variance, so that its size is one that the language model knows. Returns the contrast's mean loss at the end, nats.
     """
-    set_trainable(model, ["qformer", "query_tokens"])
+    set_trainable(model, ["qformer", "query_tokens", "projection"])
     rows = shards.rows
     texts = {key: rows_of for key, rows_of in list(english_texts(rows).items())[:MAX_IMAGES]}
     keys = list(texts)
+    pictures = [reader.pixels(rows[texts[key][0]]) for key in keys]
     vision_states = torch.cat(
-        [
-            encode_images(
-                model, normalise(torch.stack([reader.pixels(rows[texts[key][0]]) for key in keys[start : start + 64]]))
-            )
-            for start in range(0, len(keys), 64)
-        ]
+        [encode_images(model, normalise(torch.stack(pictures[i : i + 64]))) for i in range(0, len(keys), 64)]
     )
-    embeddings = model.language_model.get_input_embeddings().weight.detach()
-    embeddings = embeddings / embeddings.std()
+    embed = model.language_model.get_input_embeddings()
 
+    @torch.no_grad()
     def text_vector(row: dict) -> torch.Tensor:
-        return embeddings[tokenizer(as_context(reader.text(row)), add_special_tokens=False)["input_ids"]].mean(0)
+        ids = tokenizer(as_context(reader.text(row)), add_special_tokens=False)["input_ids"]
+        return embed(torch.tensor(ids)).mean(0)
 
     vectors = {key: torch.stack([text_vector(rows[i]) for i in rows_of]) for key, rows_of in texts.items()}
-    width = model.config.qformer_config.hidden_size
-    from_image, from_text = torch.nn.Linear(width, width), torch.nn.Linear(embeddings.shape[1], width)
-    parameters = [p for p in model.parameters() if p.requires_grad] + [
-        *from_image.parameters(),
-        *from_text.parameters(),
-    ]
+    middle = torch.cat(list(vectors.values())).mean(0)
+    with torch.no_grad():
+        spread = embed(torch.arange(embed.num_embeddings)).std()
+        model.language_projection.weight.normal_(std=float(spread) * model.language_projection.in_features**-0.5)
+    scale = torch.nn.Parameter(torch.tensor(1 / CONTRAST_TEMPERATURE).log())
+    parameters = [scale, *(p for p in model.parameters() if p.requires_grad)]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     generator = torch.Generator().manual_seed(seed)
@@ -112,17 +118,18 @@ def train_qformer(
     for step in range(steps):
         chosen = torch.randperm(len(keys), generator=generator)[:batch_size]
         of_chosen = [vectors[keys[i]] for i in chosen.tolist()]
-        picked = [v[int(torch.randint(len(v), (), generator=generator))] for v in of_chosen]
-        images = functional.normalize(from_image(qformer_states(model, vision_states[chosen]).mean(1)), dim=1)
-        similarity = images @ functional.normalize(from_text(torch.stack(picked)), dim=1).T / CONTRAST_TEMPERATURE
+        wanted = torch.stack([v[int(torch.randint(len(v), (), generator=generator))] for v in of_chosen])
+        given = image_embeddings(model, vision_states[chosen]).mean(1)
+        similarity = functional.normalize(given - middle, dim=1) @ functional.normalize(wanted - middle, dim=1).T
+        similarity = similarity * scale.exp()
         own = torch.arange(len(chosen))
-        loss = (functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own)) / 2
-        loss.backward()
+        contrast = (functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own)) / 2
+        (contrast + (given - wanted).square().mean() / spread**2).backward()
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
+        losses.append(float(contrast.detach()))
         report_progress("Q-Former", step, steps, losses, started)
     return float(np.mean(losses[-max(1, steps // 10) :]))
 
@@ -164,16 +171,21 @@ def train_language_model(
             max_prompt_tokens=64,
             max_target_tokens=64,
         )
-        states, labels, _ = label_states(
-            model, no_image, torch.zeros(len(texts), dtype=torch.int64), **stack(layout, tokenized)
-        )
-        loss = token_losses(states, labels, model.language_model.get_output_embeddings()).mean()
-        loss.backward()
+        tokenized.sort(key=lambda text: len(text.prompt) + len(text.target))
+        pieces = [stack(layout, tokenized[start : start + MICRO_BATCH]) for start in range(0, batch_size, MICRO_BATCH)]
+        tokens = sum(int((piece["labels"] != IGNORED).sum()) for piece in pieces)
+        total = 0.0
+        for piece in pieces:
+            no_images = torch.zeros(len(piece["labels"]), dtype=torch.int64)
+            states, labels, _ = label_states(model, no_image, no_images, **piece)
+            loss = token_losses(states, labels, model.language_model.get_output_embeddings()).sum() / tokens
+            loss.backward()
+            total += float(loss.detach())
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
+        losses.append(total)
         report_progress("language model", step, steps, losses, started)
     return float(np.mean(losses[-max(1, steps // 10) :]))
 

@@ -49,11 +49,14 @@ def test_a_decoder_only_model_has_labels_on_the_target_alone(tokenizer):
         assert ids[labels != IGNORED].tolist() == text.target
 
 
-def test_language_tokens_begin_both_sides_and_stand_before_the_image(tokenizer):
-    layout = layout_of(tokenizer, language_tokens=LANGUAGE_TOKENS)
+def test_a_model_with_language_tokens_is_told_both_languages_and_has_no_loss_for_it(tokenizer):
+    layout = layout_of(tokenizer, language_tokens=LANGUAGE_TOKENS, decoder_start=2)
     batch = stack(layout, texts_of(tokenizer, layout, ["a dog"], ["yes"]))
     assert batch["input_ids"][0, :5].tolist() == [90, *[layout.placeholder] * 4]
-    assert batch["labels"][0, 0] == 91
+    assert batch["decoder_input_ids"][0, :2].tolist() == [2, 91]
+    assert batch["labels"][0, 0] == IGNORED
+    assert batch["labels"][0, 1:].tolist() == [*batch["decoder_input_ids"][0, 2:].tolist(), 2]
+    assert stack_prompts(layout, [[90, 5]], ["deu_Latn"])["decoder_input_ids"].tolist() == [[2, 91]]
 
 
 def test_what_is_cut_says_so(tokenizer):
