@@ -81,10 +81,14 @@ class Answerer:
         return normalise(torch.stack([image for item in images for image in item])).to(self.device)
 
     @torch.no_grad()
-    def generate(self, images: Sequence[Sequence[Tensor]], prompts: Sequence[str], decoding: Decoding) -> list[str]:
-        """One text for each prompt. `images`: for each prompt its pictures, uint8 (3, size, size), the same number for all."""
+    def generate(
+        self, images: Sequence[Sequence[Tensor]], prompts: Sequence[str], languages: Sequence[str], decoding: Decoding
+    ) -> list[str]:
+        """One text for each prompt. `images`: for each prompt its pictures, uint8 (3, size, size), the same number for all. `languages`: that
+        of each answer (NLLB code), which a model with language tokens is told by a token; the prompt tells it to all others."""
         layout = self._layout(len(images[0]))
-        batch = stack_prompts(layout, tokenize_prompts(self.tokenizer, layout, prompts, [ENGLISH] * len(prompts)))
+        prompt_ids = tokenize_prompts(self.tokenizer, layout, prompts, [ENGLISH] * len(prompts))
+        batch = stack_prompts(layout, prompt_ids, languages)
         ids = self.model.generate(
             pixel_values=self.pixels(images),
             **{name: tensor.to(self.device) for name, tensor in batch.items()},
@@ -108,8 +112,8 @@ class Answerer:
     def rank(self, images: Sequence[Sequence[Tensor]], prompts: Sequence[str], labels: Sequence[str]) -> Tensor:
         """Mean log-probability a token of each label after each prompt, nats, float32 (prompts, labels).
 
-        The end-of-sequence token counts as one, so that "no" is not a free prefix of "no idea". A language token in front of a label, which
-        models of NLLB's family have, does not count: it is the same for all labels.
+        The end-of-sequence token counts as one, so that "no" is not a free prefix of "no idea". The language token in front of a label, which
+        models of NLLB's family are told, is no token of the label.
         """
         layout = self._layout(len(images[0]))
         states = encode_images(self.model, self.pixels(images))
@@ -131,12 +135,8 @@ class Answerer:
             )
             logits = self.model.language_model.get_output_embeddings()(hidden).float()
             scores = log_softmax(logits, dim=-1).gather(1, wanted[:, None])[:, 0]
-            first = torch.ones_like(owner, dtype=torch.bool)
-            first[1:] = owner[1:] != owner[:-1]
-            counted = (~first if layout.language_tokens else torch.ones_like(first)).float()
-            sums = torch.zeros(len(prompts), device=self.device).index_add_(0, owner, scores * counted)
-            lengths = torch.zeros(len(prompts), device=self.device).index_add_(0, owner, counted)
-            columns.append(sums / lengths)
+            sums = torch.zeros(len(prompts), device=self.device).index_add_(0, owner, scores)
+            columns.append(sums / torch.bincount(owner, minlength=len(prompts)))
         return torch.stack(columns, dim=1).cpu()
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evaluation.records import Item, facts, language_name
+from evaluation.records import Item, facts, language_name, language_of
+from pipeline.languages import ENGLISH
 
 MBLIP_NAMES = {"fa": "Farsi", "uk": "Ukranian", "pt": "Portugese"}
 """Names in mBLIP's prompts for XM3600 that are not the table's, spelt as there (data/xm3600/convert_xm3600_to_coco.py)."""
@@ -37,11 +38,18 @@ class Ask:
     """What is done to the output before it is compared: nothing but stripping, VQA's official cleaning, or POPE's own rule."""
     answer: Literal["generate", "rank"] = "generate"
     """`rank`: the label with the highest mean log-probability a token is the answer, and nothing is generated."""
+    answers_in: Literal["English", "its language"] = "English"
+    """The language that a right answer is in: a model with language tokens (NLLB's family) is told it by a token."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Names of languages by the benchmark's code, where they are not the table's."""
 
     def prompt(self, item: Item) -> str:
         return self.template.format(text=item.text, language=self.names.get(item.code) or language_name(item.code))
+
+    def target_language(self, item: Item) -> str:
+        """NLLB code of the language that the answer must be in; English for an item whose language the table does not have."""
+        language = language_of(item.code) if self.answers_in == "its language" else None
+        return language.nllb if language else ENGLISH
 
 
 @dataclass(frozen=True)
@@ -70,13 +78,14 @@ MBLIP = Protocol(
         "marvl": Ask(
             'Based on the two images, is it correct to say "{text}"? Yes or no? Answer in English:', SHORT, "vqa"
         ),
-        "xflickrco": Ask("Caption in {language}: ", CAPTION),
-        "xm3600": Ask("Caption in {language}: ", CAPTION, names=MBLIP_NAMES),
-        "maxm": Ask("Question: {text} Short answer in {language}:", SHORT),
+        "xflickrco": Ask("Caption in {language}: ", CAPTION, answers_in="its language"),
+        "xm3600": Ask("Caption in {language}: ", CAPTION, answers_in="its language", names=MBLIP_NAMES),
+        "maxm": Ask("Question: {text} Short answer in {language}:", SHORT, answers_in="its language"),
         "pope": Ask("{text}", SHORT, "first_sentence_yes_no"),
         "chair": Ask(
             "Describe the image in {language} with as much detail as possible.",
             Decoding(beams=5, max_new_tokens=256, repetition_penalty=1.5),
+            answers_in="its language",
         ),
     },
     splitting="paper",
@@ -92,11 +101,19 @@ CENTURIO = Protocol(
         "xgqa": Ask("{text}", GREEDY_SHORT),
         "xvnli": Ask(YES_NO_MAYBE, GREEDY_SHORT),
         "marvl": Ask('Given the two images, is it correct to say "{text}"? Answer yes or no.', GREEDY_SHORT),
-        "xflickrco": Ask("Briefly describe the image in {language} in one sentence.", GREEDY_CAPTION),
-        "xm3600": Ask("Briefly describe the image in {language} in one sentence.", GREEDY_CAPTION),
-        "maxm": Ask("{text}", GREEDY_SHORT),
+        "xflickrco": Ask(
+            "Briefly describe the image in {language} in one sentence.", GREEDY_CAPTION, answers_in="its language"
+        ),
+        "xm3600": Ask(
+            "Briefly describe the image in {language} in one sentence.", GREEDY_CAPTION, answers_in="its language"
+        ),
+        "maxm": Ask("{text}", GREEDY_SHORT, answers_in="its language"),
         "pope": Ask("{text}", GREEDY_SHORT, "first_sentence_yes_no"),
-        "chair": Ask("Describe the image in {language} with as much detail as possible.", GREEDY_CAPTION),
+        "chair": Ask(
+            "Describe the image in {language} with as much detail as possible.",
+            GREEDY_CAPTION,
+            answers_in="its language",
+        ),
     },
     splitting="paper",
 )
@@ -110,13 +127,14 @@ POLYALIGN = Protocol(
         "marvl": Ask(
             'Based on the two images, is it correct to say "{text}"? Yes or no? Answer in English:', answer="rank"
         ),
-        "xflickrco": Ask("Caption in {language}:", CAPTION),
-        "xm3600": Ask("Caption in {language}:", CAPTION),
-        "maxm": Ask("Question: {text} Short answer in {language}:", SHORT),
+        "xflickrco": Ask("Caption in {language}:", CAPTION, answers_in="its language"),
+        "xm3600": Ask("Caption in {language}:", CAPTION, answers_in="its language"),
+        "maxm": Ask("Question: {text} Short answer in {language}:", SHORT, answers_in="its language"),
         "pope": Ask("{text} Yes or no? Answer in English:", answer="rank"),
         "chair": Ask(
             "Describe the image in {language} with as much detail as possible.",
             Decoding(beams=5, max_new_tokens=256, repetition_penalty=1.5),
+            answers_in="its language",
         ),
     },
 )

@@ -111,7 +111,8 @@ def answer(
             row["scores"] = {label: round(score, 4) for label, score in zip(labels, scores, strict=True)}
             row["output"] = max(row["scores"], key=lambda label: row["scores"][label])
     else:
-        for row, output in zip(rows, model.generate(pictures, prompts, ask.decoding), strict=True):
+        languages = [ask.target_language(item) for item in items]
+        for row, output in zip(rows, model.generate(pictures, prompts, languages, ask.decoding), strict=True):
             row["output"] = output
     return rows
 

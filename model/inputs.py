@@ -139,10 +139,10 @@ def tokenize_prompts(
 
 
 def stack_prompts(
-    layout: Layout, prompts: Sequence[Sequence[int]], target_languages: Sequence[str] | None = None
+    layout: Layout, prompts: Sequence[Sequence[int]], target_languages: Sequence[str]
 ) -> dict[str, Tensor]:
     """What to generate from: `input_ids` and `attention_mask` (texts, longest prompt), padded at the left for a decoder-only model, and
-    `decoder_input_ids` (texts, 2) for a model that is told the target's language by a token; English where none is named."""
+    `decoder_input_ids` (texts, 2) for a model that is told the target's language by a token."""
     image = [layout.placeholder] * layout.query_tokens
     inputs = [_source(layout, prompt) if layout.is_encoder_decoder else [*image, *prompt] for prompt in prompts]
     left = not layout.is_encoder_decoder
@@ -151,8 +151,7 @@ def stack_prompts(
         "attention_mask": _pad([[1] * len(row) for row in inputs], 0, left),
     }
     if layout.language_tokens:
-        languages = target_languages or ["eng_Latn"] * len(prompts)
-        starts = [layout.language_tokens.get(language, layout.unknown) for language in languages]
+        starts = [layout.language_tokens.get(language, layout.unknown) for language in target_languages]
         batch["decoder_input_ids"] = torch.tensor([[layout.decoder_start, start] for start in starts])
     check_placeholders(layout, batch["input_ids"])
     return batch

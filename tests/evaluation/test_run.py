@@ -13,8 +13,11 @@ from evaluation.ask import BadImage, ModelError, load, read_image
 from evaluation.evaluate import evaluate, main, select
 from evaluation.protocols import PROTOCOLS, Ask, Decoding, Protocol, labels_of
 from evaluation.records import BenchmarkError
-from evaluation.run import predict, read_predictions
+from evaluation.run import answer, predict, read_predictions
 from evaluation.score import score
+from model.inputs import stack, tokenize
+from pipeline.languages import ENGLISH
+from tests.evaluation.conftest import tiny
 
 QUICK = Decoding(max_new_tokens=4)
 
@@ -50,7 +53,7 @@ def test_every_architecture_generates_and_ranks_and_two_images_are_not_one(writt
     items = select(benchmarks.read("marvl", data, ["de"]), 2)
     pictures = [[read_image(path, any_model.image_size) for path in item.images] for item in items]
     prompts = [PROTOCOLS["mblip"].asks["marvl"].prompt(item) for item in items]
-    assert len(any_model.generate(pictures, prompts, QUICK)) == 2
+    assert len(any_model.generate(pictures, prompts, [ENGLISH] * 2, QUICK)) == 2
     scores = any_model.rank(pictures, prompts, labels_of("marvl"))
     assert scores.shape == (2, 2) and bool((scores < 0).all())
     swapped = any_model.rank([x[::-1] for x in pictures], prompts, labels_of("marvl"))
@@ -63,10 +66,39 @@ def test_every_architecture_generates_and_ranks_and_two_images_are_not_one(writt
     assert torch.allclose(scores, one_by_one, atol=1e-4), "padding changes the ranking"
 
 
-def test_ranking_is_the_mean_over_the_label_s_tokens_and_its_end(written, model):
+def test_a_model_with_language_tokens_is_told_the_language_of_the_answer(written, monkeypatch):
+    """The language that the prompt asks for, which for MaXM is that of the question also where the prompt does not say it."""
+    told = {}
+    model = tiny("tiny-nllb")
+    monkeypatch.setattr(model.model, "generate", spy := Spy(model.model.generate))
+    data, _ = written
+    for name in PROTOCOLS:
+        for benchmark in ("xgqa", "maxm", "xflickrco"):
+            item = benchmarks.read(benchmark, data, ["de" if benchmark != "maxm" else "th"])[0]
+            image = [[read_image(item.images[0], model.image_size)]]
+            ask = quick(name).asks[benchmark]
+            answer(benchmark, [item], image, [ask.prompt(item)], model, ask)
+            told[name, benchmark] = model.tokenizer.convert_ids_to_tokens(int(spy.keywords["decoder_input_ids"][0, 1]))
+    for name in PROTOCOLS:
+        assert told[name, "xgqa"] == "eng_Latn"
+        assert told[name, "maxm"] == "tha_Thai"
+        assert told[name, "xflickrco"] == "deu_Latn"
+
+
+class Spy:
+    """Calls on and keeps the keywords."""
+
+    def __init__(self, function):
+        self.function, self.keywords = function, {}
+
+    def __call__(self, **keywords):
+        self.keywords = keywords
+        return self.function(**keywords)
+
+
+def test_ranking_is_the_mean_over_the_label_s_tokens_and_its_end(written, any_model):
     """Against transformers' own loss, which is the mean negative log-probability of the labels."""
-    from model.inputs import stack, tokenize
-    from pipeline.languages import ENGLISH
+    model = any_model
 
     data, _ = written
     item = benchmarks.read("xvnli", data, ["en"])[0]

@@ -68,6 +68,6 @@ def test_what_is_cut_says_so(tokenizer):
 
 def test_prompts_to_generate_from_end_at_the_same_place_in_a_decoder_only_model(tokenizer):
     layout = layout_of(tokenizer, is_encoder_decoder=False)
-    batch = stack_prompts(layout, [[5], [5, 6, 7]])
+    batch = stack_prompts(layout, [[5], [5, 6, 7]], ["eng_Latn"] * 2)
     assert batch["input_ids"][:, -1].tolist() == [5, 7]
     assert batch["attention_mask"][0].tolist() == [0, 0, 1, 1, 1, 1, 1]
