@@ -158,6 +158,7 @@ def realign(args: argparse.Namespace) -> dict[str, Any]:
             args.qformer_steps,
             args.seed,
             args.language_model,
+            args.held_out,
         )
     tokenizer = assemble.load_tokenizer(args.tokenizer or base)
     model = assemble.load(base, tokenizer)

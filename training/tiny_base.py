@@ -213,16 +213,18 @@ def make_base(
     qformer_steps: int = 600,
     seed: int = 0,
     language_model: Path | None = None,
+    held_out: float = 0.0,
 ) -> Path:
     """Make the base in `out`, which is there whole or not at all, and return it. A function of its arguments and the shards' texts.
 
-    `text_steps`: of the language model (default: the preset's); `language_model`: a folder to load it from (default: the preset's).
+    `text_steps`: of the language model (default: the preset's); `language_model`: a folder to load it from (default: the preset's);
+    `held_out`: share of the images that neither Q-Former nor language model learns from, the same ones as in `realign.py`.
     """
     if out.exists():
         raise FileExistsError(f"{out} exists; remove it to make the base again, or pass it to realign.py as --base.")
     tokenizer = assemble.load_tokenizer(tokenizer_folder)
     torch.manual_seed(seed)
-    shards = open_shards(pattern)
+    shards = open_shards(pattern, keep=lambda row: not order.is_held_out(row["key"], held_out))
     model = assemble.build(assemble.PRESETS[preset], tokenizer, seed, language_model)
     reader = Reader(shards.folder, model.config.vision_config.image_size)
     if text_steps is None:
@@ -259,6 +261,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tokenizer", type=Path, help="folder with a tokenizer (default: the preset's)")
     parser.add_argument("--text-steps", type=int, help="steps of the language model (default: the preset's)")
     parser.add_argument("--qformer-steps", type=int, default=600)
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="share of the images kept from the base, as in realign.py",
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     report.log_to_stderr()
@@ -275,6 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
             args.qformer_steps,
             args.seed,
             args.language_model,
+            args.held_out,
         )
     except (ShardError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
