@@ -10,21 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evaluation.records import Item, facts, language_name, language_of
+from model.generate import Decoding
 from pipeline.languages import ENGLISH
 
 MBLIP_NAMES = {"fa": "Farsi", "uk": "Ukranian", "pt": "Portugese"}
 """Names in mBLIP's prompts for XM3600 that are not the table's, spelt as there (data/xm3600/convert_xm3600_to_coco.py)."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """Arguments of transformers' `generate`."""
-
-    beams: int = 1
-    max_new_tokens: int = 50
-    min_new_tokens: int = 1
-    length_penalty: float = 1.0
-    repetition_penalty: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +23,7 @@ class Ask:
 
     template: str
     """`{text}` and `{language}` are filled in."""
-    decoding: Decoding = Decoding()
+    decoding: Decoding = field(default_factory=Decoding)
     clean: Literal["strip", "vqa", "first_sentence_yes_no"] = "strip"
     """What is done to the output before it is compared: nothing but stripping, VQA's official cleaning, or POPE's own rule."""
     answer: Literal["generate", "rank"] = "generate"

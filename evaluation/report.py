@@ -14,8 +14,8 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-from evaluation.ask import read_image
 from evaluation.records import Item, facts, language_name, language_of
+from model.images import read_image
 from pipeline import files
 
 METRIC_NAMES = {

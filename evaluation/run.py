@@ -15,9 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from evaluation.ask import Answerer, BadImage, read_image
+from evaluation.ask import Answerer
 from evaluation.protocols import Ask, Protocol, labels_of
 from evaluation.records import BenchmarkError, Item
+from model.images import BadImage, read_image
 from pipeline import files
 
 log = logging.getLogger(__name__)

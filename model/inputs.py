@@ -2,8 +2,8 @@
 
 An encoder-decoder model reads `placeholders prompt eos` and writes `target eos`; a decoder-only model reads and continues one sequence,
 `placeholders prompt target eos`, whose labels are the target and eos. The prompt says which language is wanted. Only a model of NLLB's family
-is told by tokens, as it was trained to be: it reads `language placeholders prompt eos`, and the target's language is the first token that its
-decoder reads, which has no label.
+is told by tokens, as it was trained to be: it reads `placeholders language prompt eos`, and the target's language is the first token that its
+decoder reads, which has no label. The image comes first for all of them, since `Blip2Processor` can place it nowhere else.
 The number of placeholders is the number of the model's query tokens; too few would be accepted by transformers in silence, and none would
 leave the image out, so `stack` asserts the count for every sample.
 """
@@ -115,13 +115,13 @@ def stack(layout: Layout, texts: Sequence[TokenizedText]) -> dict[str, Tensor]:
     sequence). Raises ValueError when a sample does not have exactly one placeholder for each query token.
     """
     batch = {}
+    image = [layout.placeholder] * layout.query_tokens
     if layout.is_encoder_decoder:
         told = 1 if layout.language_tokens else 0
-        inputs = [_source(layout, text.prompt) for text in texts]
+        inputs = [[*image, *text.prompt, layout.eos] for text in texts]
         labels = [[IGNORED] * told + text.target[told:] for text in texts]
         batch["decoder_input_ids"] = _pad([[layout.decoder_start, *text.target[:-1]] for text in texts], layout.pad)
     else:
-        image = [layout.placeholder] * layout.query_tokens
         inputs = [[*image, *text.prompt, *text.target] for text in texts]
         labels = [[IGNORED] * (len(image) + len(text.prompt)) + text.target for text in texts]
     batch["input_ids"] = _pad(inputs, layout.pad)
@@ -144,7 +144,8 @@ def stack_prompts(
     """What to generate from: `input_ids` and `attention_mask` (texts, longest prompt), padded at the left for a decoder-only model, and
     `decoder_input_ids` (texts, 2) for a model that is told the target's language by a token."""
     image = [layout.placeholder] * layout.query_tokens
-    inputs = [_source(layout, prompt) if layout.is_encoder_decoder else [*image, *prompt] for prompt in prompts]
+    end = [layout.eos] if layout.is_encoder_decoder else []
+    inputs = [[*image, *prompt, *end] for prompt in prompts]
     left = not layout.is_encoder_decoder
     batch = {
         "input_ids": _pad(inputs, layout.pad, left),
@@ -155,12 +156,6 @@ def stack_prompts(
         batch["decoder_input_ids"] = torch.tensor([[layout.decoder_start, start] for start in starts])
     check_placeholders(layout, batch["input_ids"])
     return batch
-
-
-def _source(layout: Layout, prompt: Sequence[int]) -> list[int]:
-    """What an encoder reads. A language token stays in front."""
-    start = 1 if layout.language_tokens else 0
-    return [*prompt[:start], *[layout.placeholder] * layout.query_tokens, *prompt[start:], layout.eos]
 
 
 def check_placeholders(layout: Layout, input_ids: Tensor) -> None:

@@ -18,11 +18,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from model.images import BadImage, normalise, read_image
 from model.inputs import IGNORED, Layout, TokenizedText, stack, tokenize
 
 FORMAT = "polyalign-shards/1"
@@ -149,25 +148,14 @@ class Reader:
             ) from error
 
     def _decode(self, shard: str, key: str, extension: str, offset: int, size: int) -> Tensor:
+        data = io.BytesIO(self._read(shard, offset, size))
         try:
-            with Image.open(io.BytesIO(self._read(shard, offset, size))) as image:
-                rgba = image.convert("RGBA")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return read_image(data, self.image_size)
+        except BadImage as error:
             raise ShardError(
                 f"{key}.{extension} in {self.folder / shard} can't be decoded ({error}). "
                 "Repair or remove the image at its source and build the shards again."
             ) from error
-        white = Image.new("RGBA", rgba.size, "white")
-        rgb = Image.alpha_composite(white, rgba).convert("RGB")
-        rgb = rgb.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """uint8 (images, 3, height, width) → float32, with CLIP's mean and deviation, as BLIP-2's image processor does it."""
-    mean = torch.tensor(OPENAI_CLIP_MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(OPENAI_CLIP_STD).view(1, 3, 1, 1)
-    return (pixels.float() / 255 - mean) / std
 
 
 @dataclass(frozen=True)

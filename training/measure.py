@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
-from model.generate import generate
+from model.generate import Decoding, generate
+from model.images import normalise
 from model.loss import batch_losses, encode_images
 from training import order, report
-from training.loader import Collator, Reader, Shards, normalise
+from training.loader import Collator, Reader, Shards
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def write_texts(
         prompts=[sample["prompt"] for sample in samples],
         prompt_languages=[sample["prompt_language"] for sample in samples],
         target_languages=[sample["target_language"] for sample in samples],
-        max_new_tokens=32,
+        decoding=Decoding(max_new_tokens=32),
     )
     written = [
         {

@@ -33,11 +33,12 @@ from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
 from model import assemble
 from model.freeze import set_trainable
+from model.images import normalise
 from model.inputs import IGNORED, Layout, stack, tokenize
 from model.loss import encode_images, image_embeddings, label_states, token_losses
 from training import order, report
 from training.checkpoint import PARTIAL, fsync
-from training.loader import Reader, ShardError, Shards, normalise, open_shards
+from training.loader import Reader, ShardError, Shards, open_shards
 
 log = logging.getLogger("training.tiny_base")
 

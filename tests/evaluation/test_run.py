@@ -9,13 +9,16 @@ import pytest
 import torch
 
 from evaluation import benchmarks, report
-from evaluation.ask import BadImage, ModelError, load, read_image
+from evaluation.ask import load
 from evaluation.evaluate import evaluate, main, select
-from evaluation.protocols import PROTOCOLS, Ask, Decoding, Protocol, labels_of
+from evaluation.protocols import PROTOCOLS, Ask, Protocol, labels_of
 from evaluation.records import BenchmarkError
 from evaluation.run import answer, predict, read_predictions
 from evaluation.score import score
+from model.generate import Decoding
+from model.images import BadImage, read_image
 from model.inputs import stack, tokenize
+from model.load import ModelError
 from pipeline.languages import ENGLISH
 from tests.evaluation.conftest import tiny
 

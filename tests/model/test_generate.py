@@ -2,7 +2,7 @@
 
 import torch
 
-from model.generate import generate
+from model.generate import Decoding, generate
 from model.inputs import Layout
 
 
@@ -10,9 +10,8 @@ def test_one_text_for_each_image_and_prompt(model, tokenizer):
     size = model.config.vision_config.image_size
     prompts = ["a dog", "what is it on the grass"]
     model.train()
-    texts = generate(
-        model, tokenizer, torch.randn(2, 3, size, size), prompts, ["eng_Latn"] * 2, ["deu_Latn"] * 2, max_new_tokens=4
-    )
+    images, english, german = torch.randn(2, 3, size, size), ["eng_Latn"] * 2, ["deu_Latn"] * 2
+    texts = generate(model, tokenizer, images, prompts, english, german, Decoding(max_new_tokens=4))
     assert len(texts) == 2 and all(isinstance(text, str) for text in texts)
     assert not any(prompt in text for prompt, text in zip(prompts, texts, strict=True))
     assert model.training

@@ -52,7 +52,7 @@ def test_a_decoder_only_model_has_labels_on_the_target_alone(tokenizer):
 def test_a_model_with_language_tokens_is_told_both_languages_and_has_no_loss_for_it(tokenizer):
     layout = layout_of(tokenizer, language_tokens=LANGUAGE_TOKENS, decoder_start=2)
     batch = stack(layout, texts_of(tokenizer, layout, ["a dog"], ["yes"]))
-    assert batch["input_ids"][0, :5].tolist() == [90, *[layout.placeholder] * 4]
+    assert batch["input_ids"][0, :5].tolist() == [*[layout.placeholder] * 4, 90]
     assert batch["decoder_input_ids"][0, :2].tolist() == [2, 91]
     assert batch["labels"][0, 0] == IGNORED
     assert batch["labels"][0, 1:].tolist() == [*batch["decoder_input_ids"][0, 2:].tolist(), 2]

@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from model.images import normalise
 from model.inputs import Layout
-from training.loader import Collator, Reader, ShardError, normalise, open_shards
+from training.loader import Collator, Reader, ShardError, open_shards
 
 
 def test_every_text_and_image_is_read_back(shards):

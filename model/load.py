@@ -1,0 +1,100 @@
+"""A model that is ready to use, out of a training run or out of a Hugging Face folder. Evaluation, chat and export all load through here.
+
+A run of `training/realign.py` holds what it trained and names its base: LoRA in `adapter/` and, beside it, the aligned parts (Q-Former, query
+tokens, projection). Merged, they are one model of the BLIP-2 class.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerBase
+
+from model import assemble
+from pipeline.files import read_json, sha256_file
+
+
+class ModelError(ValueError):
+    """A folder that is no model; the message says what it lacks."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and what belongs to it."""
+
+    model: Any
+    """A `Blip2ForConditionalGeneration` in evaluation mode, whose own annotations are too loose to check against."""
+    tokenizer: PreTrainedTokenizerBase
+    fingerprint: str
+    """Of the weights that were trained: the same model gives the same."""
+
+
+def run_folder(folder: Path) -> Path | None:
+    """The training run that `folder` is, or has in `training/`; None when it is none."""
+    for run in (folder / "training", folder):
+        if (run / "adapter").is_dir():
+            return run
+    return None
+
+
+def load_model(folder: Path, device: torch.device | None = None, merge: bool = True) -> LoadedModel:
+    """The model of a training run (adapter/ and result.json, or their parent with training/), or of a Hugging Face folder of the BLIP-2 class.
+
+    `device`: a GPU where there is one, by default. `merge=False` leaves a run's LoRA beside the weights, as it was trained.
+    Raises ModelError or ValueError that say what is missing.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = run_folder(folder)
+    if run is not None:
+        model, tokenizer = _load_run(run, merge)
+        weights = sorted((run / "adapter").glob("*.safetensors"))
+    elif (folder / "config.json").is_file():
+        tokenizer = assemble.load_tokenizer(folder)
+        model = assemble.load(folder, tokenizer)
+        weights = sorted(folder.glob("*.safetensors"))
+    else:
+        raise ModelError(
+            f"{folder} is no model: it has neither adapter/ (a run of training/realign.py) nor config.json (a Hugging Face folder)."
+        )
+    digest = hashlib.sha256("".join(sha256_file(path) for path in weights).encode()).hexdigest()[:16]
+    return LoadedModel(model.eval().to(device), tokenizer, digest)
+
+
+def base_of(run: Path) -> Path:
+    """The folder of the base that a run was trained on. Raises ModelError when it is not there."""
+    named = Path(read_result(run)["base"])
+    for base in (named, run / "base"):  # the second where the run's folder was moved with its base
+        if base.is_dir():
+            return base
+    raise ModelError(f"The base {named} that {run / 'result.json'} names is not there; put it into {run / 'base'}.")
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """What a finished run says of itself. Raises ModelError when it is not finished."""
+    for path in (run / "result.json", run / "adapter" / "aligned_parts.safetensors"):
+        if not path.is_file():
+            raise ModelError(
+                f"{path} is not there: the training run is not finished. Go on with `training/realign.py … --resume`."
+            )
+    return read_json(run / "result.json")
+
+
+def _load_run(run: Path, merge: bool) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Base, the aligned parts put into it, and LoRA."""
+    base = base_of(run)
+    tokenizer = assemble.load_tokenizer(Path(read_result(run).get("config", {}).get("tokenizer") or base))
+    model: Any = assemble.load(base, tokenizer)
+    aligned_path = run / "adapter" / "aligned_parts.safetensors"
+    aligned = load_file(aligned_path)
+    unknown = set(aligned) - set(model.state_dict())
+    if unknown:
+        raise ModelError(
+            f"{aligned_path} holds {min(unknown)}, which the model of {base} does not have: it is another base's."
+        )
+    model.load_state_dict(aligned, strict=False)
+    adapted: Any = PeftModel.from_pretrained(model, str(run / "adapter"))
+    return (adapted.merge_and_unload() if merge else adapted.base_model.model), tokenizer
