@@ -151,6 +151,11 @@ def check_identity(now: dict[str, Any], then: dict[str, Any], path: Path) -> Non
         raise ValueError(
             f"{path} was made on another base model: name that one with --base, or start a new run with another --out."
         )
+    if "mixture" in different:
+        raise ValueError(
+            f"{path} was made with another mixture (--mixture, --language-temperature, --task-temperature): "
+            "set it back, or start a new run with another --out."
+        )
     if different:
         changes = ", ".join(f"{name} was {then.get(name)} and is {now[name]}" for name in different)
         raise ValueError(

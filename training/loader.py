@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +43,10 @@ class Shards:
     """(rows,): which image each row is about, numbered by first appearance."""
     digest: str
     """sha256 of the manifest's list of shards and of the selection: the same digest means the same rows in the same order."""
+
+    def column(self, name: str) -> list:
+        """The column `name` of the rows."""
+        return [row[name] for row in self.rows]
 
 
 def open_shards(pattern: str, languages: Sequence[str] = (), keep: Callable[[dict], bool] | None = None) -> Shards:
@@ -240,7 +244,25 @@ class Collator:
         )
 
 
-def batches(samples: Iterator[int], rows: Sequence[dict], size: int, collate: Collator) -> Iterator[Batch]:
-    """Batches of `size` from an endless stream of row numbers (`training.order.stream`)."""
-    while True:
-        yield collate([rows[next(samples)] for _ in range(size)])
+TEXTS_MEASURED = 32
+"""Texts a language whose tokens are counted to estimate the lengths of the others."""
+
+
+def estimate_lengths(shards: Shards, reader: Reader, tokenizer: PreTrainedTokenizerBase) -> NDArray[np.int64]:
+    """Tokens of each row's prompt and target, (rows,), estimated from its characters.
+
+    How many tokens a character makes depends on the language: it is measured on its `TEXTS_MEASURED` first texts by the hash of their ids, so that
+    the same shards and tokenizer always give the same lengths.
+    """
+    by_language: dict[str, list[tuple[bytes, int]]] = {}
+    for number, row in enumerate(shards.rows):
+        by_language.setdefault(row["language"], []).append((hashlib.sha256(row["id"].encode()).digest(), number))
+    characters = np.array([row["prompt_characters"] + row["target_characters"] for row in shards.rows], dtype=np.int64)
+    tokens_a_character = np.ones(len(shards.rows))
+    for found in by_language.values():
+        measured = [number for _, number in sorted(found)[:TEXTS_MEASURED]]
+        texts = [reader.text(shards.rows[number]) for number in measured]
+        ids = tokenizer([f"{text['prompt']} {text['target']}" for text in texts], add_special_tokens=False)["input_ids"]
+        ratio = sum(map(len, ids)) / max(1, int(characters[measured].sum()))
+        tokens_a_character[[number for _, number in found]] = ratio
+    return np.maximum(1, np.rint(characters * tokens_a_character)).astype(np.int64)

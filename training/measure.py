@@ -32,7 +32,7 @@ def measure(
 
     The images are exchanged along one cycle, so that no text keeps its own; with one image alone there is nothing to exchange.
     """
-    chosen = order.epoch_order(shards.images, seed=0, epoch=0, texts_per_image=TEXTS_PER_IMAGE)[:samples]
+    chosen = order.Order(shards.images, seed=0, texts_per_image=TEXTS_PER_IMAGE).epoch(0)[:samples]
     rows = [shards.rows[i] for i in chosen]
     rows.sort(key=lambda row: row["prompt_characters"] + row["target_characters"])  # spares padding
     some_row = {row["key"]: row for row in rows}

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file
@@ -35,85 +36,14 @@ from model.freeze import set_trainable, trainable_parameters
 from model.inputs import Layout, stack
 from model.loss import batch_losses, check_against_plain, encode_images
 from training import checkpoint, measure, order, report
-from training.loader import Batch, Collator, Reader, ShardError, Shards, batches, open_shards
+from training.loader import Batch, Collator, Reader, ShardError, Shards, estimate_lengths, open_shards
+from training.mixture import cells_of, read_mixture
+from training.options import arguments
 from training.tiny_base import make_base
 
 log = logging.getLogger("training.realign")
 
 TRAINED = ("qformer", "query_tokens", "projection", "adapter")
-
-
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    data = parser.add_argument_group("data")
-    data.add_argument("--shards", required=True, help="glob of the tars, quoted")
-    data.add_argument(
-        "--languages", nargs="+", default=[], metavar="CODE", help="only texts of these languages (deu_Latn …)"
-    )
-    data.add_argument(
-        "--held-out",
-        type=float,
-        default=0.0,
-        metavar="FRACTION",
-        help="share of the images kept from training and evaluated",
-    )
-    data.add_argument("--max-prompt-tokens", type=int, default=128)
-    data.add_argument("--max-target-tokens", type=int, default=128)
-    data.add_argument(
-        "--texts-per-image", type=int, default=2, help="texts of one image that stand together and share its encoding"
-    )
-    what = parser.add_argument_group("model")
-    what.add_argument(
-        "--preset",
-        choices=assemble.PRESETS,
-        default="tiny-nllb",
-        help="which tiny base to make when there is no --base",
-    )
-    what.add_argument("--base", type=Path, help="Hugging Face folder of the BLIP-2 class")
-    what.add_argument("--text-steps", type=int, help="of the tiny base's language model (default: the preset's)")
-    what.add_argument("--qformer-steps", type=int, default=600, help="of the tiny base's Q-Former")
-    what.add_argument(
-        "--language-model",
-        type=Path,
-        help="Hugging Face folder of the tiny base's language model (default: the preset's)",
-    )
-    what.add_argument("--tokenizer", type=Path, help="folder with the tokenizer (default: the base's, or the preset's)")
-    what.add_argument("--lora-rank", type=int, default=8)
-    what.add_argument("--lora-alpha", type=int, default=16)
-    what.add_argument(
-        "--lora-dropout", type=float, default=0.0, help="mBLIP has 0.05; on a CPU it costs a fifth of the time"
-    )
-    training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=float, default=1.0)
-    training.add_argument("--max-steps", type=int, help="instead of --epochs")
-    training.add_argument("--batch-size", type=int, default=64, help="texts a step")
-    training.add_argument(
-        "--micro-batch", type=int, default=8, help="texts a forward pass, of like length; their gradients add up"
-    )
-    training.add_argument("--lr-qformer", type=float, default=1e-3, help="Q-Former and query tokens")
-    training.add_argument("--lr-projection", type=float, default=1e-3)
-    training.add_argument("--lr-adapter", type=float, default=2e-3)
-    training.add_argument("--weight-decay", type=float, default=0.1)
-    training.add_argument(
-        "--warmup", type=float, default=0.05, help="share of the steps in which the learning rate rises"
-    )
-    training.add_argument("--clip", type=float, default=1.0, help="largest norm of the gradient")
-    training.add_argument("--seed", type=int, default=0)
-    training.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    run = parser.add_argument_group("run")
-    run.add_argument("--out", type=Path, help="folder of the run (default: `training` beside the folder of the shards)")
-    run.add_argument(
-        "--resume", nargs="?", const="auto", metavar="auto|PATH", help="go on from OUT's last checkpoint, or from one"
-    )
-    run.add_argument("--checkpoint-every", type=int, default=100, metavar="STEPS")
-    run.add_argument("--keep", type=int, default=2, help="checkpoints kept")
-    run.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="steps between progress lines")
-    run.add_argument("--eval-samples", type=int, default=768)
-    args = parser.parse_args(argv)
-    args.out = args.out or Path(args.shards).parent.parent / "training"
-    return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -176,15 +106,22 @@ def realign(args: argparse.Namespace) -> dict[str, Any]:
     probe = collate(shards.rows[:2]).to(device)
     check_against_plain(model, probe.pixel_values, probe.image_of_text, probe.text)
 
+    # The order: who is seen when, in which batch. It is all that the position, one integer, is a place in.
+    global_order, mixture_digest = order_of(args, shards)
+    cut = {"size": args.batch_size, "tokens": args.batch_tokens, "window": args.length_window, "lengths": None}
+    if args.batch_tokens or args.length_window:
+        cut["lengths"] = estimate_lengths(shards, reader, tokenizer) + layout.query_tokens
+    samples = math.ceil(args.epochs * len(shards.rows))
+    total_steps = args.max_steps or order.count_batches(global_order, samples, **cut)
+
     # The optimiser: AdamW with a learning rate for each part, cosine with warm-up.
-    total_steps = args.max_steps or math.ceil(args.epochs * len(shards.rows) / args.batch_size)
     optimizer, names = make_optimizer(model, args)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: cosine_with_warmup(step, total_steps, args.warmup)
     )
 
     # What must be the same for a checkpoint to be gone on from.
-    identity = identity_of(args, shards, base_digest, total_steps)
+    identity = identity_of(args, shards, base_digest, mixture_digest, total_steps)
     step, position, seconds_before, cut_targets = 0, 0, 0.0, 0
     log_path = args.out / "train_log.jsonl"
     if resume_from:
@@ -201,12 +138,12 @@ def realign(args: argparse.Namespace) -> dict[str, Any]:
     log_rows = checkpoint.keep_log_until(log_path, step)
 
     # The loop.
-    samples = order.stream(shards.images, args.seed, args.texts_per_image, position)
-    stream = batches(samples, shards.rows, args.batch_size, collate)
-    first_step, loop_started = step, time.monotonic()
+    batches = order.batches(global_order, position=position, **cut)
+    first_step, first_position, loop_started = step, position, time.monotonic()
     with log_path.open("a") as train_log:
         while step < total_steps:
-            batch = next(stream)
+            chosen = next(batches)
+            batch = collate([shards.rows[i] for i in chosen])
             loss = accumulate_gradients(model, batch, layout, args.micro_batch, device)
             norm = float(
                 clip_grad_norm_(
@@ -221,10 +158,11 @@ def realign(args: argparse.Namespace) -> dict[str, Any]:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
-            step, position = step + 1, position + args.batch_size
+            step, position = step + 1, position + len(chosen)
             cut_targets += sum(text.target_was_cut for text in batch.tokenized)
 
-            speed = (step - first_step) / (time.monotonic() - loop_started)
+            elapsed = time.monotonic() - loop_started
+            speed, samples_speed = (step - first_step) / elapsed, (position - first_position) / elapsed
             seconds = seconds_before + time.monotonic() - loop_started
             row = {
                 "step": step,
@@ -241,7 +179,7 @@ def realign(args: argparse.Namespace) -> dict[str, Any]:
                 recent = [row["loss"] for row in log_rows[-args.log_every :]]
                 log.info(
                     "step %d of %d, loss %.3f, %.0f samples/s, %s left",
-                    step, total_steps, sum(recent) / len(recent), speed * args.batch_size, report.duration((total_steps - step) / speed),
+                    step, total_steps, sum(recent) / len(recent), samples_speed, report.duration((total_steps - step) / speed),
                 )  # fmt: skip
             if step % args.checkpoint_every == 0 or step == total_steps:
                 state = {
@@ -353,16 +291,33 @@ def find_checkpoint(args: argparse.Namespace) -> Path | None:
     return last
 
 
-def identity_of(args: argparse.Namespace, shards: Shards, base_digest: str, total_steps: int) -> dict[str, Any]:
+def order_of(args: argparse.Namespace, shards: Shards) -> tuple[order.Order, str]:
+    """The global order of this run, and a digest of its mixture. Raises ValueError for a mixture that does not fit."""
+    mixture = read_mixture(args.mixture, args.language_temperature, args.task_temperature)
+    cells, shares = None, None
+    if not mixture.leaves_all_as_it_is:
+        cells, shares = cells_of(shards.column("task"), shards.column("language"), mixture)
+    _, shard_numbers = np.unique(shards.column("shard"), return_inverse=True)
+    digest = hashlib.sha256(mixture.model_dump_json().encode()).hexdigest()
+    global_order = order.Order(
+        shards.images, args.seed, args.texts_per_image, cells, shares, shard_numbers, args.shuffle_window
+    )
+    return global_order, digest
+
+
+def identity_of(
+    args: argparse.Namespace, shards: Shards, base_digest: str, mixture_digest: str, total_steps: int
+) -> dict[str, Any]:
     """Everything that decides the numbers of a run."""
     same = (
-        "seed", "batch_size", "texts_per_image", "max_prompt_tokens", "max_target_tokens", "lora_rank", "lora_alpha", "lora_dropout",
-        "lr_qformer", "lr_projection", "lr_adapter", "weight_decay", "warmup", "clip",
+        "seed", "batch_size", "batch_tokens", "length_window", "texts_per_image", "shuffle_window", "max_prompt_tokens", "max_target_tokens",
+        "lora_rank", "lora_alpha", "lora_dropout", "lr_qformer", "lr_projection", "lr_adapter", "weight_decay", "warmup", "clip",
     )  # fmt: skip
     return {
         **{name: getattr(args, name) for name in same},
         "total_steps": total_steps,
         "shards": shards.digest,
+        "mixture": mixture_digest,
         "base": base_digest,
     }
 

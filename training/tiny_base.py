@@ -152,7 +152,7 @@ def train_language_model(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
     layout = replace(Layout.of(model.config, tokenizer), query_tokens=0)  # no image here
     no_image = torch.zeros(1, 0, model.config.text_config.hidden_size)
-    samples = order.stream(shards.images, seed, texts_per_image=1)
+    samples = order.Order(shards.images, seed).stream()
     english = english_texts(shards.rows)
     choose = random.Random(seed)
     losses = []

@@ -195,3 +195,15 @@ def test_a_batch_cut_into_pieces_has_the_gradient_of_the_whole(shards, base):
         gradients.append([torch.tensor(loss), *(p.grad.clone() for _, _, p in trainable_parameters(model))])
     for whole, pieces in zip(*gradients, strict=True):
         torch.testing.assert_close(pieces, whole, rtol=1e-3, atol=1e-5)
+
+
+def test_a_mixture_decides_what_is_seen_and_a_run_with_another_is_not_gone_on_from(shards, base, tmp_path):
+    mixture = tmp_path / "mixture.yaml"
+    mixture.write_text("tasks: {vqa: 0}\nlanguages: {deu_Latn: 0}\n")
+    run = ["--max-steps", 3, "--batch-tokens", 160, "--length-window", 24, "--checkpoint-every", 2]
+    result = realign(arguments(options(shards, base, tmp_path / "out", *run, "--mixture", mixture)))
+    rows = list(map(json.loads, (tmp_path / "out" / "train_log.jsonl").open()))
+    assert [row["position"] for row in rows] != [12, 24, 36]  # batches by budget, not by --batch-size
+    assert result["samples_seen"] == rows[-1]["position"]
+    with pytest.raises(ValueError, match=r"another mixture.*--out"):
+        realign(arguments(options(shards, base, tmp_path / "out", *run, "--task-temperature", 2, "--resume")))
