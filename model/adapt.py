@@ -57,6 +57,7 @@ TARGETS = {
     "mistral": LLAMA,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
+    "smollm3": LLAMA,
     "gemma": LLAMA,
     "gemma2": LLAMA,
     "bloom": BLOOM,
@@ -65,27 +66,54 @@ TARGETS = {
 """`model_type` of the language model → where LoRA goes."""
 
 
-def add_lora(model: Blip2ForConditionalGeneration, rank: int = 8, alpha: int = 16, dropout: float = 0.05) -> PeftModel:
-    """Put LoRA layers into the language model of `model`, in place, and return PEFT's wrapper of it (for saving).
-
-    The defaults are mBLIP's. Raises ValueError when the architecture is unknown or another number of modules than expected was adapted.
-    """
-    text_config = model.config.text_config
-    targets = TARGETS.get(text_config.model_type)
-    if targets is None:
+def targets_of(model: Blip2ForConditionalGeneration) -> Targets:
+    """Where LoRA (and quantisation) goes in the language model of `model`. Raises ValueError when its architecture is unknown."""
+    kind = model.config.text_config.model_type
+    if kind not in TARGETS:
         raise ValueError(
-            f"No LoRA pattern for language models of type {text_config.model_type!r}; known: {', '.join(sorted(TARGETS))}. "
+            f"No LoRA pattern for language models of type {kind!r}; known: {', '.join(sorted(TARGETS))}. "
             "Add its pattern and module count to model/adapt.py."
         )
+    return TARGETS[kind]
+
+
+def count_modules(model: Blip2ForConditionalGeneration, count: int, what: str) -> None:
+    """Raise ValueError unless `count`, the number of modules that were `what` ("adapted"), is that of the architecture's linear layers."""
+    text_config = model.config.text_config
+    expected = targets_of(model).modules(text_config)
+    if count != expected:
+        raise ValueError(
+            f"{count} modules were {what} in a {text_config.model_type} that should have {expected} linear layers: "
+            "its configuration does not describe it, or transformers has renamed its layers; see model/adapt.py."
+        )
+
+
+def add_lora(
+    model: Blip2ForConditionalGeneration,
+    rank: int = 8,
+    alpha: int = 16,
+    dropout: float = 0.05,
+    use_dora: bool = False,
+    use_rslora: bool = False,
+) -> PeftModel:
+    """Put LoRA layers into the language model of `model`, in place, and return PEFT's wrapper of it (for saving).
+
+    The defaults are mBLIP's. `use_dora`: a learnt magnitude for each column (arXiv 2402.09353), slower; `use_rslora`: scaled by alpha/√rank
+    (2312.03732), for ranks well above 8. Raises ValueError when the architecture is unknown or another number of modules than expected was adapted.
+    """
     wrapped = get_peft_model(
         model,
-        LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets.pattern, bias="none"),
+        LoraConfig(
+            r=rank,
+            lora_alpha=alpha,
+            lora_dropout=dropout,
+            use_dora=use_dora,
+            use_rslora=use_rslora,
+            target_modules=targets_of(model).pattern,
+            bias="none",
+        ),
     )
     adapted = len(wrapped.base_model.targeted_module_names)
-    expected = targets.modules(text_config)
-    if adapted != expected:
-        raise ValueError(
-            f"LoRA was put on {adapted} modules of a {text_config.model_type} that should have {expected} linear layers."
-        )
-    log.info("LoRA of rank %d on %d modules of the %s", rank, adapted, text_config.model_type)
+    count_modules(model, adapted, "adapted")
+    log.info("LoRA of rank %d on %d modules of the %s", rank, adapted, model.config.text_config.model_type)
     return wrapped

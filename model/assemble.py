@@ -13,12 +13,12 @@ transformers 5 and are checked by `check` after every build and load:
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -34,6 +34,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
+
+from model import sources
 
 log = logging.getLogger(__name__)
 
@@ -189,28 +191,64 @@ def build(
             untie_output_matrix(model)
         else:
             set_language_model(model, language_model)
-    check(model, tokenizer, expect_tied=language_model is not None and _output_matrix_is_tied_in(language_model))
+    check(
+        model, tokenizer, expect_tied=False if language_model is None else sources.output_matrix_is_tied(language_model)
+    )
     return model
 
 
-def placeholder_for(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
-    """The id that stands for a piece of an image, in a vocabulary of `rows` rows. Raises ValueError when there is none to spare."""
-    if len(tokenizer) < rows:
-        return len(tokenizer)
-    if tokenizer.mask_token_id is not None:
+def placeholder_for(tokenizer: PreTrainedTokenizerBase, rows: int, image_token: str | None = None) -> int:
+    """The id that stands for a piece of an image, in a vocabulary of `rows` rows: `image_token`, else a spare row, else the mask token.
+
+    A spare row is one that the tokenizer has no token for. Raises ValueError, with the choices there are, when there is none.
+    """
+    special = special_tokens(tokenizer)
+    if image_token is not None:
+        if image_token not in special or special[image_token] >= rows:
+            raise ValueError(
+                f"{image_token!r} is no special token of the tokenizer (texts could become it); it has {', '.join(special)}."
+            )
+        return special[image_token]
+    used = set(tokenizer.get_vocab().values())
+    spare = [id for id in range(max(used) + 1, rows)]
+    if spare:
+        return spare[0]
+    if tokenizer.mask_token_id is not None and tokenizer.mask_token_id < rows:
         return tokenizer.mask_token_id
     raise ValueError(
-        f"The vocabulary of {rows} rows has none to spare for the image and the tokenizer has no mask token."
+        f"The vocabulary has {rows} rows and the tokenizer uses them all, so none is to spare for the image, and vocabularies are never resized. "
+        f"Name a special token that no text needs as image_token; the tokenizer has {', '.join(special) or 'none'}."
     )
 
 
-def set_language_model(model: Blip2ForConditionalGeneration, folder: Path) -> None:
-    """Put the trained language model in `folder` into `model`, tied or untied as its checkpoint is."""
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Token → id, for the tokens that no text becomes (`model.inputs` splits a text that spells one)."""
+    return {str(token): id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+
+
+def set_language_model(model: Blip2ForConditionalGeneration, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Put the trained language model in `folder` into `model`, tied or untied as its checkpoint is.
+
+    Raises ValueError or FileNotFoundError with the remedy when weights are missing.
+    """
     kind = AutoModelForCausalLM if model.config.use_decoder_only_language_model else AutoModelForSeq2SeqLM
-    language_model = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    files = sources.weight_files(folder)
+    missing = sorted(file for file in set(files.values()) if not (folder / file).is_file())
+    if missing:
+        raise FileNotFoundError(
+            f"{folder / missing[0]} is missing, which {sources.INDEX} names: copy or download the checkpoint again."
+        )
+    with quiet_transformers():
+        language_model, report = kind.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    refuse_missing(report, folder)
     model.language_model = language_model
     prefix = "language_model."
     model.all_tied_weights_keys = {prefix + k: prefix + v for k, v in language_model.all_tied_weights_keys.items()}
+    tied = output_matrix_is_tied(model)
+    for config in (model.config.text_config, language_model.config):
+        config.tie_word_embeddings = tied
 
 
 def untie_output_matrix(model: Blip2ForConditionalGeneration) -> None:
@@ -235,30 +273,33 @@ def load(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Blip2ForConditiona
             f"{folder} is not a model folder: it needs config.json and *.safetensors. "
             "Make a tiny one with `python training/tiny_base.py`, or point --base at a BLIP-2 checkpoint."
         )
-    # The class warns at length that a head which differs from the embeddings is not tied to them: that is what `check` asks for.
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
+    with quiet_transformers():
         model, report = Blip2ForConditionalGeneration.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True
         )
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    if report["missing_keys"] or report["mismatched_keys"]:
-        names = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
-        raise ValueError(
-            f"{folder} lacks weights that the model needs, or has them in another shape: {', '.join(names[:5])} …"
-        )
-    check(model, tokenizer, expect_tied=_output_matrix_is_tied_in(folder))
+    refuse_missing(report, folder)
+    check(model, tokenizer, expect_tied=sources.output_matrix_is_tied(folder, "language_model."))
     return model
 
 
-def _output_matrix_is_tied_in(folder: Path) -> bool:
-    names: set[str] = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as tensors:
-            names.update(tensors.keys())
-    return not any(name.endswith("lm_head.weight") for name in names)
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from warning at length that a head which differs from the embeddings is not tied to them: `check` asks for that."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def refuse_missing(report: dict, folder: Path) -> None:
+    """Raise ValueError when transformers' loading `report` names weights that `folder` lacks or has in another shape."""
+    names = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
+    if names:
+        raise ValueError(
+            f"{folder} lacks weights that the model needs, or has them in another shape: {', '.join(names[:5])} …"
+        )
 
 
 def output_matrix_is_tied(model: Blip2ForConditionalGeneration) -> bool:
@@ -270,15 +311,20 @@ def output_matrix_is_tied(model: Blip2ForConditionalGeneration) -> bool:
     )
 
 
-def check(model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, expect_tied: bool = False) -> None:
-    """Raise ValueError with the remedy when `model` and `tokenizer` would go wrong together without a word (see the top of this file)."""
+def check(
+    model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, expect_tied: bool | None = False
+) -> None:
+    """Raise ValueError with the remedy when `model` and `tokenizer` would go wrong together without a word (see the top of this file).
+
+    `expect_tied`: whether output matrix and embeddings must be one tensor; None where either is right.
+    """
     rows = model.language_model.get_input_embeddings().weight.shape[0]
     placeholder = model.config.image_token_index
     if placeholder is None or not placeholder < rows:
         raise ValueError(
             f"image_token_index is {placeholder}, but the model has {rows} vocabulary rows; name a spare row in config.json."
         )
-    if placeholder in tokenizer.get_vocab().values() and placeholder not in tokenizer.all_special_ids:
+    if placeholder in tokenizer.get_vocab().values() and placeholder not in special_tokens(tokenizer).values():
         raise ValueError(
             f"image_token_index {placeholder} is the ordinary token {tokenizer.convert_ids_to_tokens(placeholder)!r}: texts would be "
             "taken for images. Use this model's own tokenizer, or name a spare row in config.json."
@@ -292,7 +338,7 @@ def check(model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerBa
             "The query tokens are all alike, which makes gradients explode: load trained ones, or draw them with std .02."
         )
     tied = output_matrix_is_tied(model)
-    if tied != expect_tied:
+    if expect_tied is not None and tied != expect_tied:
         raise ValueError(
             f"The output matrix is {'tied to' if tied else 'separate from'} the embeddings, but the checkpoint says otherwise. "
             "Something has resized or re-tied them; load the checkpoint again."
