@@ -17,12 +17,13 @@ from typing import Any
 
 from accelerate import PartialState
 
-from evaluation import benchmarks, refclip, report
+from evaluation import benchmarks, chance, refclip, report
 from evaluation.ask import Answerer, load
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.records import Item, facts
 from evaluation.run import predict, read_predictions
 from evaluation.score import score
+from evaluation.terminal import text_table
 from pipeline import files
 from pipeline.quality.lid import IdentifierError
 from training.report import log_to_stderr
@@ -49,6 +50,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="default: evaluation/PROTOCOL beside the model")
     parser.add_argument("--batch-size", type=int, default=32, help="items asked together")
     parser.add_argument("--clip", type=Path, help="folder of a CLIP model, for RefCLIPScore of captions")
+    parser.add_argument(
+        "--exchange-images",
+        action="store_true",
+        help="ask everything once more with other images: what the model scores without looking (twice the time)",
+    )
     parser.add_argument("--check", action="store_true", help="only say what is missing under --data")
     args = parser.parse_args(argv)
     if not args.check and args.model is None:
@@ -67,12 +73,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         out = args.out or (args.model / "evaluation" / args.protocol)
         remark = "Only part of the items was asked (--limit)." if args.limit else ""
         result = evaluate(
-            items, model, PROTOCOLS[args.protocol], out, args.data, args.model.name, args.batch_size, args.clip, remark
-        )
+            items, model, PROTOCOLS[args.protocol], out, args.data, args.model.name, args.batch_size, args.clip, remark,
+            args.exchange_images,
+        )  # fmt: skip
     except (OSError, ValueError, IdentifierError) as error:
         sys.exit(f"error: {error}")
     if result is not None:
-        sys.stdout.write(report.text_table(result))
+        sys.stdout.write(text_table(result))
         sys.stdout.write(f"report: {out / 'index.html'}\n")
 
 
@@ -107,9 +114,12 @@ def select(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 def evaluate(
     items: Mapping[str, Sequence[Item]], model: Answerer, protocol: Protocol, out: Path, data: Path, name: str,
-    batch_size: int = 32, clip: Path | None = None, remark: str = "",
+    batch_size: int = 32, clip: Path | None = None, remark: str = "", exchange_images: bool = False,
 ) -> dict[str, Any] | None:  # fmt: skip
-    """Ask, score and report; returns what report.json holds, or None in the processes that don't score."""
+    """Ask, score and report; returns what report.json holds, or None in the processes that don't score.
+
+    With `exchange_images`, everything is asked again with other images (`chance.py`), and the answers are kept in OUT/exchanged.
+    """
     state = PartialState()
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -123,11 +133,18 @@ def evaluate(
     shown = {}
     for benchmark, asked in items.items():
         predict(benchmark, asked, model, protocol, out, batch_size, state.process_index, state.num_processes)
+        others, aside = chance.exchange_images(asked) if exchange_images else [], out / "exchanged"
+        if others:
+            aside.mkdir(exist_ok=True)
+            predict(benchmark, others, model, protocol, aside, batch_size, state.process_index, state.num_processes)
         state.wait_for_everyone()
         if not state.is_main_process:
             continue
         rows = read_predictions(benchmark, out)
-        scores = score(benchmark, asked, rows, protocol, data)
+        scores = score(benchmark, asked, rows, protocol, data) | {"constant": chance.constant_answer(benchmark, asked)}
+        if others:
+            of_others = score(benchmark, others, read_predictions(benchmark, aside), protocol, data)
+            scores["exchanged"] = {code: x[scores["metric"]] for code, x in of_others["by_language"].items()}
         if clip is not None and facts()[benchmark]["task"] == "caption" and benchmark != "chair":
             for code, values in scores["by_language"].items():
                 of_language = [x for x in asked if x.code == code]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from evaluation.records import Item, facts, language_name, language_of
+from evaluation.records import Item, facts, language_name, nllb_code
 from model.generate import Decoding
 from pipeline.languages import ENGLISH
 
@@ -37,9 +37,8 @@ class Ask:
         return self.template.format(text=item.text, language=self.names.get(item.code) or language_name(item.code))
 
     def target_language(self, item: Item) -> str:
-        """NLLB code of the language that the answer must be in; English for an item whose language the table does not have."""
-        language = language_of(item.code) if self.answers_in == "its language" else None
-        return language.nllb if language else ENGLISH
+        """NLLB code of the language that the answer must be in."""
+        return nllb_code(item.code) if self.answers_in == "its language" else ENGLISH
 
 
 @dataclass(frozen=True)

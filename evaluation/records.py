@@ -66,9 +66,20 @@ def language_of(code: str) -> Language | None:
 def language_name(code: str) -> str:
     """The English name that prompts and reports use: the table's, or that of `benchmarks.json` for a code outside the table."""
     language = language_of(code)
-    if language is not None:
-        return language.name
-    outside = facts()["names outside the table"]
+    return language.name if language is not None else _outside(code)["name"]
+
+
+def nllb_code(code: str) -> str:
+    """NLLB's code of an owner's code, which models with language tokens are told: also of a language outside the table.
+
+    XM3600's Quechua is Cusco's (quz); NLLB-200 has only Ayacucho's, its near relative.
+    """
+    language = language_of(code)
+    return language.nllb if language is not None else _outside(code)["nllb"]
+
+
+def _outside(code: str) -> dict[str, str]:
+    outside = facts()["languages outside the table"]
     if code not in outside:
         raise BenchmarkError(
             f"There is no language {code!r} in languages.csv or in benchmarks.json; correct the benchmark's folder."

@@ -25,6 +25,8 @@ METRIC_NAMES = {
     "f1_yes": "F1 of yes, %",
     "chair_i": "CHAIR-i, % (lower is better)",
 }
+CHANCE_NAMES = {"exchanged": "images exchanged", "constant": "one answer to all"}
+"""Keys of a benchmark's result that hold what `chance.py` gives, by language."""
 LOWER_IS_BETTER = frozenset({"chair_i"})
 SAMPLES_A_LANGUAGE = 2
 LANGUAGES_WITH_SAMPLES = 12
@@ -46,6 +48,17 @@ def published(benchmark: str, protocol: str, whole: bool) -> list[dict[str, Any]
         {**row, "comparable": whole and row["protocol"].split(";")[0] == protocol.split("/")[0]}
         for row in rows
         if row["benchmark"] == benchmark
+    ]
+
+
+def beside(name: str, protocol: str, result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, float]]]:
+    """(heading, figure by language) of what stands beside each language's score: chance, and published figures that are comparable."""
+    chance = [(label, result[key]) for key, label in CHANCE_NAMES.items() if result.get(key)]
+    rows = published(name, protocol, is_whole(name, result))
+    return chance + [
+        (row["model"], {"en": row["en"], **row["by_language"]})
+        for row in rows
+        if row["comparable"] and "by_language" in row
     ]
 
 
@@ -80,17 +93,19 @@ def markdown(report: Mapping[str, Any]) -> str:
                     if key != "english"
                     else f"- English: **{number(result['macro'][key])}**"
                 )
+        others = beside(name, report["protocol"], result)
         columns = [x for x in ("bleu_4", "rouge_l", "chrf", "relaxed", "accuracy", "chair_s", "in_language", "in_script")
                    if x != metric and any(x in values for values in result["by_language"].values())]  # fmt: skip
         lines += [
             "",
-            f"| language | items | {metric} | interval | " + " | ".join(columns) + " |",
-            "|---|" + "---:|" * (3 + len(columns)),
+            f"| language | items | {metric} | interval | " + " | ".join([*(x for x, _ in others), *columns]) + " |",
+            "|---|" + "---:|" * (3 + len(others) + len(columns)),
         ]
         for code, values in worst_first(result):
             interval = " – ".join(number(x) for x in values["interval"]) if "interval" in values else ""
             cells = [f"{language_name(code)} ({code})", str(values["items"]), number(values[metric]), interval]
-            lines.append("| " + " | ".join([*cells, *(number(values.get(x)) for x in columns)]) + " |")
+            cells += [number(of.get(code)) for _, of in others] + [number(values.get(x)) for x in columns]
+            lines.append("| " + " | ".join(cells) + " |")
         if result.get("segmenters"):
             lines += ["", "Words: " + "; ".join(f"{key}: {value}" for key, value in result["segmenters"].items()) + "."]
         rows = published(name, report["protocol"], is_whole(name, result))
@@ -103,34 +118,6 @@ def markdown(report: Mapping[str, Any]) -> str:
                 )
         lines.append("")
     return "\n".join(lines)
-
-
-def text_table(report: Mapping[str, Any], rows: int = 6) -> str:
-    """A few lines for the terminal: means, and the worst and best languages of each benchmark."""
-    lines = [f"protocol {report['protocol']}"]
-    for name, result in report["benchmarks"].items():
-        metric, macro = result["metric"], result["macro"]
-        items = sum(values["items"] for values in result["by_language"].values())
-        means = ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in macro.items())
-        lines.append(
-            f"{facts()[name]['title']:10} {items:6} items, {len(result['by_language'])} languages   {metric}: {means}"
-        )
-        ordered = worst_first(result)
-        shown = [*ordered[-rows:][::-1], *([] if len(ordered) <= rows else [None]), *ordered[: min(rows, len(ordered) - rows)][::-1]] \
-            if len(ordered) > rows else ordered[::-1]  # fmt: skip
-        extras = [x for x in ("chrf", "in_language", "in_script") if any(x in values for _, values in ordered)]
-        lines.append(f"  {'language':22}{metric:>14}{'95 % interval':>18}" + "".join(f"{x:>13}" for x in extras))
-        for entry in shown:
-            if entry is None:
-                lines.append("  …")
-                continue
-            code, values = entry
-            interval = " – ".join(number(x) for x in values["interval"]) if "interval" in values else ""
-            lines.append(
-                f"  {language_name(code):22}{number(values[metric]):>14}{interval:>18}"
-                + "".join(f"{number(values.get(x)):>13}" for x in extras)
-            )
-    return "\n".join(lines) + "\n"
 
 
 def thumbnail(path: Path) -> str:
@@ -179,6 +166,7 @@ def html(report: Mapping[str, Any], shown: Mapping[str, Sequence[dict[str, Any]]
             "metric": METRIC_NAMES[result["metric"]],
             "result": result,
             "rows": worst_first(result),
+            "beside": beside(name, report["protocol"], result),
             "published": published(name, report["protocol"], is_whole(name, result)),
             "samples": shown.get(name, []),
             "whole": is_whole(name, result),

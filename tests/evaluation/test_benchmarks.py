@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
 from evaluation import benchmarks
-from evaluation.records import BenchmarkError, language_name
+from evaluation.records import BenchmarkError, language_name, nllb_code
 
 
 def put(path, *rows):
@@ -143,10 +144,14 @@ def test_check_says_which_languages_files_images_and_records_are_missing(written
         moved.rename(image)
 
 
-def test_every_owner_s_code_has_a_name():
+def test_every_owner_s_code_has_a_name_and_a_code_of_nllb():
     from evaluation.records import facts
 
     for name, fact in facts().items():
         if "languages" in fact:
             assert all(language_name(code) for code in fact["languages"]), name
+            assert all(nllb_code(code) in FAIRSEQ_LANGUAGE_CODES for code in fact["languages"]), name
     assert language_name("iw") == language_name("he") == "Hebrew" and language_name("hr") == "Croatian"
+    assert (nllb_code("iw"), nllb_code("hr"), nllb_code("quz")) == ("heb_Hebr", "hrv_Latn", "quy_Latn")
+    with pytest.raises(BenchmarkError, match=r"no language 'xx'"):
+        nllb_code("xx")

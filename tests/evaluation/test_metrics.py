@@ -1,7 +1,11 @@
 """Each metric against a value worked out by hand or another library's."""
 
+import math
+from collections import Counter
+
 import numpy as np
 import pytest
+from sacrebleu.metrics import BLEU, CHRF
 
 from evaluation import metrics, refclip
 from evaluation.vqa_clean import clean
@@ -69,8 +73,6 @@ def test_bleu_and_rouge_by_hand():
 
 
 def test_chrf_takes_unequal_numbers_of_references():
-    from sacrebleu.metrics import CHRF
-
     assert metrics.chrf(["ein Hund"], [["ein Hund", "Hund"]]) == 100
     ours = metrics.chrf(["a dog", "two cats"], [["a dog runs"], ["cats", "two cats"]])
     theirs = CHRF().corpus_score(["a dog", "two cats"], [["a dog runs", "cats"], ["a dog runs", "two cats"]]).score
@@ -140,3 +142,82 @@ def test_ref_clip_score_by_hand():
     image, caption = np.array([1.0, 0.0]), np.array([3.0, 4.0])  # cosine .6
     clip, reference = refclip.ref_clip_score(image, caption, np.array([[0.0, 2.0], [1.0, 0.0]]))  # cosines .8 and .6
     assert clip == pytest.approx(150) and reference == pytest.approx(100 * 2 * 1.5 * 0.8 / 2.3)
+
+
+def test_cider_is_as_published_for_an_example():
+    """The example of aac-metrics' README (0.6.0), whose CIDEr-D is that of coco-caption: 1.3641 and 0.5587, after its PTB tokenizer."""
+    outputs = ["a man is speaking", "rain falls"]
+    references = [
+        ["a man speaks.", "someone speaks.", "a man is speaking while a bird is chirping in the background"],
+        ["rain is falling hard on a surface"],
+    ]
+    words = [split_words(text, find_language("en")) for text in outputs]
+    of_references = [[split_words(text, find_language("en")) for text in texts] for texts in references]
+    assert metrics.caption_scores(words, of_references)["cider"].tolist() == pytest.approx([136.41, 55.87], abs=0.005)
+
+
+def cider_d_by_definition(outputs, references):
+    """CIDEr-D of each item, from the formulas of Vedantam et al. 2015, section 3 and 6: term weights tf · ln(items / document frequency), for each
+    n-gram order the clipped cosine with every reference times exp(−(length difference)² / (2 · 6²)), mean over references and orders, times 10."""
+
+    def ngrams(words, n):
+        return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+
+    totals = np.zeros(len(outputs))
+    for n in range(1, 5):
+        frequency = Counter(gram for texts in references for gram in {g for words in texts for g in ngrams(words, n)})
+
+        def weights(words, n=n, frequency=frequency):
+            idf = {gram: math.log(len(outputs) / max(1, frequency[gram])) for gram in ngrams(words, n)}
+            return {gram: count * idf[gram] for gram, count in ngrams(words, n).items()}
+
+        def norm(vector):
+            return math.sqrt(sum(x * x for x in vector.values()))
+
+        for i, (output, texts) in enumerate(zip(outputs, references, strict=True)):
+            own = weights(output)
+            for text in texts:
+                other = weights(text)
+                clipped = sum(min(own[g], other[g]) * other[g] for g in own.keys() & other.keys())
+                length = math.exp(-((len(output) - len(text)) ** 2) / 72)
+                if norm(own) * norm(other):
+                    totals[i] += 10 * length * clipped / norm(own) / norm(other) / len(texts) / 4
+    return 100 * totals
+
+
+SIX_SCRIPTS = {
+    "en": (["a brown dog runs on the wet sand", "two cats sleep"], [["a brown dog runs on sand", "the dog runs"], ["two cats are sleeping"]]),
+    "ru": (["собака бежит по мокрому песку", "две кошки спят"], [["бурая собака бежит по мокрому песку"], ["две кошки спят", "спят кошки"]]),
+    "ar": (["كلب بني يركض على الرمل", "قطتان نائمتان"], [["كلب بني يركض على العشب"], ["قطتان نائمتان", "قطط"]]),
+    "hi": (["भूरा कुत्ता रेत पर दौड़ रहा है", "दो बिल्लियाँ"], [["कुत्ता रेत पर दौड़ रहा है"], ["दो बिल्लियाँ सो रही हैं"]]),
+    "zh": (["一只狗在沙滩上跑", "两只猫在睡觉"], [["一只棕色的狗在沙滩上奔跑"], ["两只猫在睡觉", "猫睡了"]]),
+    "th": (["หมาสีน้ำตาลวิ่งบนทราย", "แมวสองตัวนอน"], [["หมาสีน้ำตาลวิ่งบนหาดทราย"], ["แมวสองตัวกำลังนอน"]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", SIX_SCRIPTS)
+def test_cider_bleu_and_rouge_in_six_scripts_against_the_definition_and_another_library(code):
+    outputs, references = SIX_SCRIPTS[code]
+    words = [split_words(text, find_language(code)) for text in outputs]
+    texts = [[split_words(text, find_language(code)) for text in of] for of in references]
+    scores = metrics.caption_scores(words, texts)
+    assert scores["cider"] == pytest.approx(cider_d_by_definition(words, texts), rel=1e-6)
+    most = max(map(len, texts))
+    streams = [[" ".join(of[k]) if k < len(of) else None for of in texts] for k in range(most)]
+    theirs = BLEU(tokenize="none", smooth_method="none", force=True).corpus_score([" ".join(x) for x in words], streams)
+    assert scores["bleu_4"][0] == pytest.approx(theirs.score, abs=1e-4) and theirs.score > 1
+
+    def longest_common(a, b):
+        rows = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                rows[i + 1][j + 1] = rows[i][j] + 1 if x == y else max(rows[i][j + 1], rows[i + 1][j])
+        return rows[-1][-1]
+
+    for i, (output, of) in enumerate(
+        zip(words, texts, strict=True)
+    ):  # ROUGE-L: best precision and best recall, F with beta 1.2 (COCO's)
+        precision, recall = (max(longest_common(output, t) / len(x) for t, x in pairs) for pairs in
+                             ([(t, output) for t in of], [(t, t) for t in of]))  # fmt: skip
+        f = 2.44 * precision * recall / (recall + 1.44 * precision) if precision and recall else 0
+        assert scores["rouge_l"][i] == pytest.approx(100 * f)

@@ -77,9 +77,12 @@ def test_a_damaged_table_is_reported_with_its_line(tmp_path):
 
 
 def test_no_other_file_of_the_code_holds_a_language_list():
-    """A line with three or more NLLB codes, or a file with more than a dozen of them, is a second list."""
+    """A line with three or more NLLB codes, or a file with more than a dozen of them, is a second list.
+
+    The one exception is data, not code: evaluation/benchmarks.json and published.json hold each benchmark's own codes, as its owner writes them.
+    """
     codes = re.compile("|".join(BY_NLLB))
-    for package in ("pipeline", "flows", "model", "training", "data_cards"):
+    for package in ("pipeline", "flows", "model", "training", "evaluation", "data_cards"):
         for path in (ROOT / package).rglob("*.py"):
             found = [
                 line for line in path.read_text(encoding="utf-8").splitlines() if len(set(codes.findall(line))) >= 3
