@@ -2,21 +2,24 @@
 
 With a vocabulary of 250,000 the logits of a whole batch are the largest tensor of a step by far (32 × 64 positions: 1.9 GiB in float32, three
 times that with gradients). Here the hidden states at label positions are picked before the output matrix, and the cross-entropy is
-computed in chunks whose logits are made again in the backward pass. `check_against_plain` proves on a batch at hand that the result is the
-loss that transformers' own forward gives; architectures that do something to the logits after the output matrix (soft-capping, scaling)
-fail there instead of training wrongly.
+computed in chunks. The output matrix is frozen in re-alignment, so the gradient is known as soon as a chunk's logits are: it is made at once, in
+their place, and neither kept nor computed twice. Where the output matrix learns, each chunk's logits are made again in the backward pass.
+`check_against_plain` proves on a batch at hand that the result is the loss that transformers' own forward gives; architectures that do
+something to the logits after the output matrix (soft-capping, scaling) fail there instead of training wrongly.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 from torch.utils.checkpoint import checkpoint
 from transformers import Blip2ForConditionalGeneration
 
 from model.inputs import IGNORED
 
-CHUNK = 2048
-"""Label positions whose logits exist at one time: 2 GiB in float32 with a vocabulary of 250,000."""
+LOGITS_BYTES = 256 * 2**20
+"""Size of the float32 logits that exist at one time: 268 label positions with a vocabulary of 250,000."""
 
 
 def encode_images(model: Blip2ForConditionalGeneration, pixel_values: Tensor) -> Tensor:
@@ -73,20 +76,56 @@ def label_states(
     return states[has_label], labels[has_label], has_label.nonzero()[:, 0]
 
 
-def token_losses(states: Tensor, labels: Tensor, output: nn.Module, chunk: int = CHUNK) -> Tensor:
+def token_losses(states: Tensor, labels: Tensor, output: nn.Linear, chunk: int | None = None) -> Tensor:
     """Cross-entropy of each label position in nats, float32, shape (label positions,).
 
-    `states`: (label positions, width); `labels`: (label positions,); `output`: the output matrix, width → vocabulary. With gradients on,
-    each chunk's logits are computed again in the backward pass and never kept.
+    `states`: (label positions, width); `labels`: (label positions,); `output`: the output matrix, width → vocabulary; `chunk`: label positions
+    whose logits exist at one time (by default as many as LOGITS_BYTES holds).
     """
+    size = chunk or max(1, LOGITS_BYTES // (4 * output.out_features))
+    if type(output) is nn.Linear and not any(p.requires_grad for p in output.parameters()):
+        return FrozenOutputLosses.apply(states, labels, output.weight, output.bias, size)
 
     def losses(some_states: Tensor, some_labels: Tensor) -> Tensor:
         return cross_entropy(output(some_states).float(), some_labels, reduction="none")
 
-    spans = [slice(start, start + chunk) for start in range(0, len(labels), chunk)]
+    spans = [slice(start, start + size) for start in range(0, len(labels), size)]
     if len(spans) > 1 and torch.is_grad_enabled():
         return torch.cat([checkpoint(losses, states[span], labels[span], use_reentrant=False) for span in spans])
     return torch.cat([losses(states[span], labels[span]) for span in spans])
+
+
+class FrozenOutputLosses(torch.autograd.Function):
+    """`token_losses` under an output matrix that does not learn.
+
+    The gradient of a position's loss by its state is (softmax(logits) − one-hot(label)) · matrix. Each position has its own loss, so it is made
+    in the forward pass and only weighted in the backward pass; what is kept has the size of the states, not of the logits.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None, chunk: int) -> Tensor:
+        losses = torch.empty(len(labels), dtype=torch.float32, device=states.device)
+        gradient = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(labels), chunk):
+            span = slice(start, start + chunk)
+            own = labels[span, None]
+            logits = linear(states[span], weight, bias).float()
+            logits -= logits.amax(dim=1, keepdim=True)
+            of_label = logits.gather(1, own)
+            total = logits.exp_().sum(dim=1, keepdim=True)
+            losses[span] = (total.log() - of_label).squeeze(1)
+            if gradient is not None:
+                logits /= total
+                logits.scatter_add_(1, own, torch.full_like(of_label, -1.0))
+                gradient[span] = logits.to(weight.dtype) @ weight
+            del logits
+        ctx.save_for_backward(gradient)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, by_loss: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return (by_loss[:, None] * gradient).to(gradient.dtype), None, None, None, None
 
 
 def batch_losses(
@@ -94,7 +133,7 @@ def batch_losses(
     vision_states: Tensor,
     image_of_text: Tensor,
     text: dict[str, Tensor],
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(loss of each label position in nats, text that it belongs to) for a batch; `text` is what `model.inputs.stack` returns."""
     images = image_embeddings(model, vision_states)

@@ -1,10 +1,11 @@
 """The loss at label positions, in chunks, is transformers' loss, and so is its gradient."""
 
+import pytest
 import torch
 
 from model.adapt import add_lora
 from model.freeze import set_trainable, trainable_parameters
-from model.loss import batch_losses, check_against_plain, encode_images
+from model.loss import batch_losses, check_against_plain, encode_images, token_losses
 
 TRAINED = ("qformer", "query_tokens", "projection", "adapter")
 
@@ -52,3 +53,30 @@ def test_the_check_at_the_start_of_a_run_finds_what_the_loss_does_not_know(model
         assert "transformers' loss" in str(error)
     else:
         raise AssertionError("a different loss went unnoticed")
+
+
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_losses_and_gradients_by_the_states_are_those_of_cross_entropy(learns, bias):
+    torch.manual_seed(0)
+    output = torch.nn.Linear(8, 50, bias=bias).requires_grad_(learns)
+    states, labels, weights = torch.randn(13, 8) * 3, torch.randint(50, (13,)), torch.rand(13)
+    results = []
+    for chunk in (None, 4, 0):
+        some = states.clone().requires_grad_()
+        if chunk == 0:
+            losses = torch.nn.functional.cross_entropy(output(some), labels, reduction="none")
+        else:
+            losses = token_losses(some, labels, output, chunk)
+        (losses * weights).sum().backward()
+        results.append((losses.detach(), some.grad))
+    for ours in results[:2]:
+        torch.testing.assert_close(ours, results[2], rtol=1e-5, atol=1e-6)
+
+
+def test_no_logits_are_kept_for_the_backward_pass():
+    output = torch.nn.Linear(8, 5000, bias=False).requires_grad_(False)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        token_losses(torch.randn(64, 8, requires_grad=True), torch.randint(5000, (64,)), output, chunk=8)
+    assert sum(kept) <= 64 * 8 + output.weight.numel()
