@@ -304,11 +304,11 @@ def refuse_missing(report: dict, folder: Path) -> None:
 
 def output_matrix_is_tied(model: Blip2ForConditionalGeneration) -> bool:
     """Whether the language model's output matrix and its input embeddings are one tensor in memory."""
-    language_model = model.language_model
-    return (
-        language_model.get_output_embeddings().weight.untyped_storage().data_ptr()
-        == language_model.get_input_embeddings().weight.untyped_storage().data_ptr()
-    )
+    output = model.language_model.get_output_embeddings().weight
+    embeddings = model.language_model.get_input_embeddings().weight
+    if output is embeddings or output.is_meta:  # a tensor on the meta device has no storage
+        return output is embeddings
+    return output.untyped_storage().data_ptr() == embeddings.untyped_storage().data_ptr()
 
 
 def check(

@@ -129,12 +129,21 @@ def skeleton(
     return model.to(dtype)
 
 
+def has_published_configs(name: str) -> bool:
+    """Whether `preset_skeleton` knows the preset's parts."""
+    recipe = RECIPES[name]
+    return all(_published(source).is_file() for source in (recipe.eyes, recipe.language_model))
+
+
+def _published(source: str) -> Path:
+    return CONFIGS / f"{source.split('/')[-1]}.json"
+
+
 def preset_skeleton(name: str, dtype: torch.dtype = torch.bfloat16) -> Blip2ForConditionalGeneration:
     """The preset's model on the meta device, from the published configurations in `model/configs`."""
     recipe = RECIPES[name]
     eyes, language_model = (
-        json.loads((CONFIGS / f"{source.split('/')[-1]}.json").read_text())
-        for source in (recipe.eyes, recipe.language_model)
+        json.loads(_published(source).read_text()) for source in (recipe.eyes, recipe.language_model)
     )
     return skeleton(eyes, language_model, dtype=dtype)
 

@@ -38,18 +38,25 @@ def quantise(model: Blip2ForConditionalGeneration, mode: str, device: torch.devi
     if mode == "none":
         return
     check_available(mode, device)
-    pattern = targets_of(model).pattern
-    names = [name for name, module in model.named_modules() if re.fullmatch(pattern, name)]
-    count_modules(model, len(names), "quantised")
-    for name in names:
-        linear = model.get_submodule(name)
+    for name, linear in linear_layers(model).items():
         if type(linear) is not nn.Linear:
             raise ValueError(
                 f"{name} is a {type(linear).__name__}: quantise the model once, before LoRA is added, from weights in 16 or 32 bits."
             )
         model.set_submodule(name, (_in_8_bits if mode == "8bit" else _in_nf4)(linear).to(device))
     model.is_loaded_in_8bit, model.is_loaded_in_4bit = mode == "8bit", mode == "nf4"  # what PEFT chooses its layers by
-    log.info("%d linear layers of the language model are in %s", len(names), mode)
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(
+        logging.ERROR
+    )  # warns of bfloat16 in every layer and every step
+    log.info("the language model's linear layers are in %s", mode)
+
+
+def linear_layers(model: Blip2ForConditionalGeneration) -> dict[str, nn.Linear]:
+    """Name → module of the linear layers in the language model's blocks. Raises ValueError when there are more or fewer than it should have."""
+    pattern = targets_of(model).pattern
+    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if re.fullmatch(pattern, name)}
+    count_modules(model, len(layers), "found")
+    return layers
 
 
 def _in_8_bits(linear: nn.Linear) -> nn.Module:
