@@ -5,7 +5,7 @@ tokens, projection). Merged, they are one model of the BLIP-2 class.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,16 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
     """Of the weights that were trained: the same model gives the same."""
+    adapter: PeftModel | None = None
+    """PEFT's wrapper where LoRA lies beside the weights; None where it is merged into them, or where there is none."""
+
+
+def merge(loaded: LoadedModel) -> LoadedModel:
+    """LoRA merged into the weights, in place, in their own precision."""
+    if loaded.adapter is None:
+        return loaded
+    merged: Any = loaded.adapter
+    return replace(loaded, model=merged.merge_and_unload(), adapter=None)
 
 
 def run_folder(folder: Path) -> Path | None:
@@ -41,16 +51,18 @@ def run_folder(folder: Path) -> Path | None:
     return None
 
 
-def load_model(folder: Path, device: torch.device | None = None, merge: bool = True) -> LoadedModel:
+def load_model(folder: Path, device: torch.device | None = None, merge_adapter: bool = True) -> LoadedModel:
     """The model of a training run (adapter/ and result.json, or their parent with training/), or of a Hugging Face folder of the BLIP-2 class.
 
-    `device`: a GPU where there is one, by default. `merge=False` leaves a run's LoRA beside the weights, as it was trained.
+    `device`: a GPU where there is one, by default. `merge_adapter=False` leaves a run's LoRA beside the weights, as it was trained.
     Raises ModelError or ValueError that say what is missing.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = run_folder(folder)
+    adapter = None
     if run is not None:
-        model, tokenizer = _load_run(run, merge)
+        adapter, tokenizer = _load_run(run)
+        model = adapter.base_model.model
         weights = sorted((run / "adapter").glob("*.safetensors"))
     elif (folder / "config.json").is_file():
         tokenizer = assemble.load_tokenizer(folder)
@@ -61,7 +73,8 @@ def load_model(folder: Path, device: torch.device | None = None, merge: bool = T
             f"{folder} is no model: it has neither adapter/ (a run of training/realign.py) nor config.json (a Hugging Face folder)."
         )
     digest = hashlib.sha256("".join(sha256_file(path) for path in weights).encode()).hexdigest()[:16]
-    return LoadedModel(model.eval().to(device), tokenizer, digest)
+    loaded = LoadedModel(model.eval().to(device), tokenizer, digest, adapter)
+    return merge(loaded) if merge_adapter else loaded
 
 
 def base_of(run: Path) -> Path:
@@ -83,8 +96,8 @@ def read_result(run: Path) -> dict[str, Any]:
     return read_json(run / "result.json")
 
 
-def _load_run(run: Path, merge: bool) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Base, the aligned parts put into it, and LoRA."""
+def _load_run(run: Path) -> tuple[Any, PreTrainedTokenizerBase]:
+    """PEFT's wrapper of the base with the aligned parts put into it."""
     base = base_of(run)
     tokenizer = assemble.load_tokenizer(Path(read_result(run).get("config", {}).get("tokenizer") or base))
     model: Any = assemble.load(base, tokenizer)
@@ -96,5 +109,4 @@ def _load_run(run: Path, merge: bool) -> tuple[Any, PreTrainedTokenizerBase]:
             f"{aligned_path} holds {min(unknown)}, which the model of {base} does not have: it is another base's."
         )
     model.load_state_dict(aligned, strict=False)
-    adapted: Any = PeftModel.from_pretrained(model, str(run / "adapter"))
-    return (adapted.merge_and_unload() if merge else adapted.base_model.model), tokenizer
+    return PeftModel.from_pretrained(model, str(run / "adapter")), tokenizer
