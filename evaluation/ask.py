@@ -20,6 +20,7 @@ from model.images import normalise
 from model.inputs import Layout, stack, tokenize
 from model.load import load_model
 from model.loss import encode_images, image_embeddings, label_states
+from model.sources import locate
 from pipeline.languages import ENGLISH
 
 LONGEST_PROMPT = 256
@@ -95,8 +96,11 @@ class Answerer:
         return torch.stack(columns, dim=1).cpu()
 
 
-def load(folder: Path, device: torch.device | None = None) -> Answerer:
-    """The model in `folder`, a training run's or a Hugging Face folder. Raises ModelError or ValueError that say what is missing."""
+def load(source: str | Path, device: torch.device | None = None) -> Answerer:
+    """The model of `source`: a training run, a Hugging Face folder of the BLIP-2 class (an export too), or a hub id of one.
+
+    Raises OSError, ModelError or ValueError that say what is missing.
+    """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = load_model(folder, device)
+    loaded = load_model(locate(source), device)
     return Answerer(loaded.model, loaded.tokenizer, loaded.fingerprint, device)

@@ -4,7 +4,7 @@
 
 `--check` says which files, images and languages are missing under --data and asks nothing. A killed command is started again and goes on. In OUT
 are then, for each benchmark, the answers (`*.predictions.*.jsonl`), and over all of them `report.json`, `report.md` and `index.html`. Several
-GPUs: `accelerate launch -m evaluation.evaluate …`; each process asks its share and the first one scores.
+GPUs: `accelerate launch --num_processes 4 -m evaluation.evaluate …`; each process asks its share and the first one scores.
 """
 
 import argparse
@@ -12,9 +12,11 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from evaluation import benchmarks, chance, refclip, report
@@ -35,7 +37,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--model", type=Path, help="a run of training/realign.py, or a Hugging Face folder")
+    parser.add_argument("--model", type=Path, help="a run of training/realign.py, a Hugging Face folder, or a hub id")
     parser.add_argument("--benchmark", nargs="+", choices=list(benchmarks.READERS), required=True)
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with iglue/, xm3600/, maxm/ …: docs/evaluation.md"
@@ -59,7 +61,18 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.check and args.model is None:
         parser.error("--model is needed to evaluate (or --check to look at the data)")
+    if not args.check and args.out is None and not args.model.is_dir():
+        parser.error(f"{args.model} is no folder here; if it is a hub id, --out is needed too")
     return args
+
+
+LONGEST_WAIT = timedelta(days=7)
+"""How long a process waits for the others at the end of a benchmark. One that dies is no reason to wait: its launcher ends the others."""
+
+
+def processes() -> PartialState:
+    """This process among those of its launcher (accelerate or torchrun), and its device; alone without one. Without a GPU they talk by gloo."""
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -69,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.check:
             sys.exit(1 if check(args) else 0)
         items = {name: select(benchmarks.read(name, args.data, args.languages), args.limit) for name in args.benchmark}
-        model = load(args.model)
+        model = load(args.model, processes().device)
         out = args.out or (args.model / "evaluation" / args.protocol)
         remark = "Only part of the items was asked (--limit)." if args.limit else ""
         result = evaluate(
@@ -120,7 +133,7 @@ def evaluate(
 
     With `exchange_images`, everything is asked again with other images (`chance.py`), and the answers are kept in OUT/exchanged.
     """
-    state = PartialState()
+    state = processes()
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {

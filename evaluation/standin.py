@@ -11,7 +11,6 @@ up here: a text is an emoji's CLDR name, with a question mark where a benchmark 
 """
 
 import argparse
-import hashlib
 import io
 import json
 import logging
@@ -29,6 +28,7 @@ from evaluation.records import facts
 from model.assemble import in_repository
 from pipeline import files
 from pipeline.languages import BY_NLLB, ENGLISH, find_language
+from pipeline.shards import image_key
 from training.order import is_held_out
 from training.report import log_to_stderr
 
@@ -55,13 +55,12 @@ def image_of(emoji: str, sample: Path = SAMPLE) -> Path:
 
 
 def held_out_names(names: Names, fraction: float, sample: Path = SAMPLE) -> Names:
-    """Those whose image a run with `--held-out fraction` did not train on: its content decides (design.md, promise 1)."""
-    kept = {}
-    for emoji, of in names.items():
-        key = hashlib.sha256(image_of(emoji, sample).read_bytes()).hexdigest()[:16]
-        if is_held_out(key, fraction):
-            kept[emoji] = of
-    return kept
+    """Those whose image a run with `--held-out fraction` did not train on: its content decides, by the key that it has in the shards."""
+    return {
+        emoji: of
+        for emoji, of in names.items()
+        if is_held_out(image_key(files.sha256_file(image_of(emoji, sample))), fraction)
+    }
 
 
 def owner_code(benchmark: str, nllb: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
 from evaluation import benchmarks
+from evaluation.benchmarks.chair import read_synonyms
 from evaluation.records import BenchmarkError, language_name, nllb_code
 
 
@@ -116,6 +117,22 @@ def test_pope_has_three_settings_and_chair_only_the_chosen_images(tmp_path):
     (tmp_path / "chair/images.txt").write_text("b.jpg\nc.jpg\n")
     with pytest.raises(BenchmarkError, match=r"c\.jpg"):
         benchmarks.read("chair", tmp_path)
+
+
+def test_chair_s_synonyms_lead_to_their_class(tmp_path):
+    with pytest.raises(BenchmarkError, match=r"synonyms.txt is not there"):
+        read_synonyms(tmp_path)
+    (tmp_path / "chair").mkdir()
+    (tmp_path / "chair" / "synonyms.txt").write_text("person, girl, young man\nbench, pew\n")
+    wanted = {"person": "person", "girl": "person", "young man": "person", "bench": "bench", "pew": "bench"}
+    assert read_synonyms(tmp_path) == wanted
+
+
+def test_the_same_item_twice_is_an_error(tmp_path):
+    row = {"sentences": ["x"], "id": "1", "img_path": "1.jpg"}
+    put(tmp_path / "iglue/datasets/xFlickrCO/annotations/de/test.jsonl", row, row)
+    with pytest.raises(BenchmarkError, match=r"de/1 is there twice"):
+        benchmarks.read("xflickrco", tmp_path, ["de"])
 
 
 def test_a_damaged_line_and_a_lacking_field_are_named(tmp_path):

@@ -102,8 +102,9 @@ def test_pope_by_hand():
         "no",
         "yes",
     ]
-    scores = metrics.yes_no_scores(["yes", "yes", "no", "no"], ["yes", "no", "yes", "no"])
-    assert scores["f1_yes"] == pytest.approx(50) and scores["accuracy"] == 50 and scores["yes_ratio"] == 50
+    scores = metrics.yes_no_scores(["yes", "yes", "yes", "no", "no"], ["yes", "no", "no", "yes", "no"])
+    wanted = {"accuracy": 40, "precision": 100 / 3, "recall": 50, "f1_yes": 40, "yes_ratio": 60}
+    assert scores == pytest.approx(wanted)
 
 
 CLASSES = {"man": "person", "person": "person", "bird": "bird", "bench": "bench", "bus": "bus", "traffic light": "traffic light", "seat": "chair",
