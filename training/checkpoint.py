@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: dict[int, str], t
 
 
 def state_tensors(names: dict[int, str], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything of a run's state that is a tensor: what learns, the optimiser's moments, the random number generators."""
+    """Everything of a run's state that is a tensor: what learns and the optimiser's moments. Random numbers are a function of seed, step and
+    process (`training.step.seed_step`)."""
     parameters = {f"model/{names[id(p)]}": p for group in optimizer.param_groups for p in group["params"]}
-    random = {"random/cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random["random/cuda"] = torch.cuda.get_rng_state()
-    return {**parameters, **optimizer_tensors(optimizer, names), **random}
+    return {**parameters, **optimizer_tensors(optimizer, names)}
 
 
 def restore(
@@ -134,9 +133,6 @@ def restore(
     for group, base_rate, factor in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
         group["lr"] = base_rate * factor(state["schedule"])
     schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
-    torch.set_rng_state(tensors["random/cpu"])
-    if torch.cuda.is_available() and "random/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random/cuda"])
 
 
 def check_identity(now: dict[str, Any], then: dict[str, Any], path: Path) -> None:
@@ -163,15 +159,53 @@ def check_identity(now: dict[str, Any], then: dict[str, Any], path: Path) -> Non
         )
 
 
-def keep_log_until(path: Path, step: int) -> list[dict]:
-    """Drop the log's rows after `step`, which a killed run wrote past its last checkpoint, and return the rest."""
+def code_version() -> dict[str, str]:
+    """What the numbers of a run depend on besides its options: kept in checkpoints, to look at when two runs differ."""
+    found = {}
+    for name in ("polyalign", "torch", "transformers", "peft"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # ours, when it is run from a folder without having been installed
+            found[name] = "not installed"
+    return found
+
+
+class Logs:
+    """The logs of a run, a JSON line an event: `train_log` (a line a step), `groups` (losses by language and task), `bad_samples`."""
+
+    NAMES = ("train_log", "groups", "bad_samples")
+
+    def __init__(self, folder: Path, step: int, writes: bool = True) -> None:
+        """Drops what a killed run wrote after `step`, its last checkpoint; `writes`: whether this process is the one that writes."""
+        self.folder, self.writes = folder, writes
+        self.rows = {name: _read_until(self.path(name), step) for name in self.NAMES}
+        """The lines of each log, also those of the runs before."""
+        for name in self.NAMES if writes else ():
+            if self.rows[name] or self.path(name).exists():
+                write_aside(self.path(name), "".join(_line(row) for row in self.rows[name]).encode())
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.jsonl"
+
+    def add(self, name: str, row: dict[str, Any]) -> None:
+        """Append a line, which the operating system then has: it outlives this process."""
+        self.rows[name].append(row)
+        if self.writes:
+            with self.path(name).open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _read_until(path: Path, step: int) -> list[dict[str, Any]]:
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
         except ValueError:  # the line that the run was killed in
             break
         if row["step"] <= step:
             rows.append(row)
-    write_aside(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return rows

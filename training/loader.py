@@ -1,7 +1,12 @@
 """Samples out of shards, through the offset index that stands beside the tars (`docs/formats.md`).
 
 A sample is read with two plain reads at known offsets: about ten times what walking through a tar gives, and at any place. Whatever is wrong
-with the data stops the run with the file's name and what to do; a picture that can't be decoded is never replaced by another or by zeros.
+with shards or index stops the run with the file's name and what to do. The texts of a picture that can't be decoded are left out of their batch
+and told (`training/bad_samples.py` counts them and stops the run above a share); a picture is never replaced by another or by zeros.
+
+`prefetch` makes batches ahead in threads, not in processes: Pillow's decoding and scaling, the tokenizer and reading from disk all release the
+GIL, threads share one cache of decoded pictures, and nothing is copied between address spaces or pickled. Batches come out in the order
+in which they were asked for, so no number of workers changes what is trained on.
 """
 
 import glob
@@ -9,10 +14,14 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,10 +35,18 @@ from model.inputs import IGNORED, Layout, TokenizedText, stack, tokenize
 
 FORMAT = "polyalign-shards/1"
 DECODED_IMAGES_KEPT = 512
+BATCHES_AHEAD = 2
+"""Batches for each worker that are made before they are wanted."""
+
+A = TypeVar("A")
 
 
 class ShardError(Exception):
     """Something is wrong with the shards; the message names the file and the remedy."""
+
+
+class BadPicture(ShardError):
+    """A picture in a whole shard can't be decoded."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,7 @@ class Reader:
         self.folder = folder
         self.image_size = image_size
         self._files: dict[str, int] = {}
+        self._opening = threading.Lock()
         self._texts = lru_cache(maxsize=DECODED_IMAGES_KEPT)(self._read_texts)
         self._pixels = lru_cache(maxsize=DECODED_IMAGES_KEPT)(self._decode)
 
@@ -126,7 +144,7 @@ class Reader:
         return text
 
     def pixels(self, row: dict) -> Tensor:
-        """The image of `row`: uint8 (3, image_size, image_size), RGB, transparent parts white."""
+        """The image of `row`: uint8 (3, image_size, image_size), RGB, transparent parts white. Raises BadPicture."""
         return self._pixels(row["shard"], row["key"], row["extension"], row["image_offset"], row["image_bytes"])
 
     def image_file(self, row: dict) -> bytes:
@@ -134,8 +152,9 @@ class Reader:
         return self._read(row["shard"], row["image_offset"], row["image_bytes"])
 
     def _read(self, shard: str, offset: int, size: int) -> bytes:
-        if shard not in self._files:
-            self._files[shard] = os.open(self.folder / shard, os.O_RDONLY)
+        with self._opening:
+            if shard not in self._files:
+                self._files[shard] = os.open(self.folder / shard, os.O_RDONLY)
         data = os.pread(self._files[shard], size, offset)
         if len(data) != size:
             raise ShardError(
@@ -156,7 +175,7 @@ class Reader:
         try:
             return read_image(data, self.image_size)
         except BadImage as error:
-            raise ShardError(
+            raise BadPicture(
                 f"{key}.{extension} in {self.folder / shard} can't be decoded ({error}). "
                 "Repair or remove the image at its source and build the shards again."
             ) from error
@@ -177,20 +196,29 @@ class Batch:
     tokenized: list[TokenizedText]
     target_bytes: list[int]
     """UTF-8 bytes of each target (of what is left of it, where it was cut)."""
+    left_out: list[int]
+    """Places among the rows that were asked for of those whose picture can't be decoded."""
 
     @property
     def target_tokens(self) -> int:
-        return int((self.text["labels"] != IGNORED).sum())
+        return int((self.text["labels"] != IGNORED).sum()) if self.rows else 0
 
     def to(self, device: torch.device) -> "Batch":
-        moved = {name: tensor.to(device) for name, tensor in self.text.items()}
-        return Batch(
-            self.pixel_values.to(device),
-            self.image_of_text.to(device),
-            moved,
-            self.rows,
-            self.tokenized,
-            self.target_bytes,
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.text.items()}
+        return replace(
+            self,
+            pixel_values=self.pixel_values.to(device, non_blocking=True),
+            image_of_text=self.image_of_text.to(device, non_blocking=True),
+            text=moved,
+        )
+
+    def pinned(self) -> "Batch":
+        """The same in page-locked memory, from which a GPU copies while it computes."""
+        return replace(
+            self,
+            pixel_values=self.pixel_values.pin_memory(),
+            image_of_text=self.image_of_text.pin_memory(),
+            text={name: tensor.pin_memory() for name, tensor in self.text.items()},
         )
 
 
@@ -205,7 +233,26 @@ class Collator:
     max_target_tokens: int
 
     def __call__(self, rows: Sequence[dict], image_rows: Sequence[dict] | None = None) -> Batch:
-        """The batch of `rows`; `image_rows` names, for each, a row whose image it gets instead of its own (to measure what images are worth)."""
+        """The batch of `rows` without those whose picture can't be decoded.
+
+        `image_rows` names, for each, a row whose image it gets instead of its own (to measure what images are worth).
+        """
+        places: dict[str, int] = {}
+        pixels: list[Tensor] = []
+        bad: set[str] = set()
+        shown = image_rows or rows
+        for row in shown:
+            if row["key"] not in places and row["key"] not in bad:
+                try:
+                    pixels.append(self.reader.pixels(row))
+                    places[row["key"]] = len(pixels) - 1
+                except BadPicture:
+                    bad.add(row["key"])
+        left_out = [place for place, image in enumerate(shown) if image["key"] in bad]
+        rows = [row for row, image in zip(rows, shown, strict=True) if image["key"] in places]
+        if not rows:
+            size = self.reader.image_size
+            return Batch(torch.empty(0, 3, size, size), torch.empty(0, dtype=torch.int64), {}, [], [], [], left_out)
         texts = [self.reader.text(row) for row in rows]
         tokenized = tokenize(
             self.tokenizer,
@@ -217,19 +264,11 @@ class Collator:
             self.max_prompt_tokens,
             self.max_target_tokens,
         )
-        places: dict[str, int] = {}
-        pixels: list[Tensor] = []
-        image_of_text = []
-        for row in image_rows or rows:
-            if row["key"] not in places:
-                places[row["key"]] = len(pixels)
-                pixels.append(self.reader.pixels(row))
-            image_of_text.append(places[row["key"]])
         return Batch(
             pixel_values=normalise(torch.stack(pixels)),
-            image_of_text=torch.tensor(image_of_text),
+            image_of_text=torch.tensor([places[row["key"]] for row in shown if row["key"] in places]),
             text=stack(self.layout, tokenized),
-            rows=list(rows),
+            rows=rows,
             tokenized=tokenized,
             target_bytes=[
                 len(
@@ -241,7 +280,39 @@ class Collator:
                 )
                 for ids, text in zip(tokenized, texts, strict=True)
             ],
+            left_out=left_out,
         )
+
+
+def prefetch(
+    asked: Iterator[A], make: Callable[[A], Batch], workers: int, pin: bool = False
+) -> Generator[tuple[A, Batch], None, None]:
+    """(what was asked, its batch) for all of `asked`, in order, made ahead by `workers` threads; 0 makes each when it is wanted.
+
+    An error in a thread is raised here, at the batch that it belongs to. Close the iterator to stop the threads.
+    """
+
+    def made(what: A) -> Batch:
+        batch = make(what)
+        return batch.pinned() if pin and batch.rows else batch
+
+    if not workers:
+        for what in asked:
+            yield what, made(what)
+        return
+    waiting: deque[tuple[A, Future[Batch]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
+    try:
+        for what in asked:
+            waiting.append((what, pool.submit(made, what)))
+            if len(waiting) > BATCHES_AHEAD * workers:
+                first, batch = waiting.popleft()
+                yield first, batch.result()
+        while waiting:
+            first, batch = waiting.popleft()
+            yield first, batch.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 TEXTS_MEASURED = 32

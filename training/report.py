@@ -1,23 +1,29 @@
-"""What a person sees of a training run: a progress line, losses by group, and the run page.
+"""What a person sees of a training run while it runs and at its end: progress lines, losses by group, TensorBoard.
 
 Losses are given as nats per target token (what training minimises; comparable within one tokenizer) and as bits per byte of UTF-8 target text
 (comparable across scripts and tokenizers, since a byte is a byte).
 """
 
-import base64
-import io
 import logging
 import math
 import sys
+import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import torch
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
+
+from model.inputs import IGNORED
+from training.distributed import World
+from training.loader import Batch
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -79,9 +85,103 @@ def gap(right: Sequence[dict], shuffled: Sequence[dict]) -> dict[str, float]:
     return {"gap": round(mean, 4), "gap_standard_error": round(error, 4)}
 
 
-def log_to_stderr() -> None:
+class GroupLosses:
+    """Sums of the training loss by language and by task, over the steps since they were last taken."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        """`rows`: the index rows that are trained on, which say what languages and tasks there are."""
+        self.names = [(what, name) for what in ("language", "task") for name in sorted({row[what] for row in rows})]
+        self.place = {name: i for i, name in enumerate(self.names)}
+        self.sums = torch.zeros(len(self.names), 3, dtype=torch.float64)
+
+    def add(self, batch: Batch, nats: Tensor) -> None:
+        """Count `batch`, whose texts have the losses `nats` (texts,), summed over their tokens."""
+        tokens = (batch.text["labels"] != IGNORED).sum(1).tolist() if batch.rows else []
+        for row, loss, count, size in zip(batch.rows, nats.tolist(), tokens, batch.target_bytes, strict=True):
+            for what in ("language", "task"):
+                self.sums[self.place[what, row[what]]] += torch.tensor([loss, count, size], dtype=torch.float64)
+
+    def take(self, world: World) -> dict[str, dict[str, list[float]]]:
+        """`{"language": {name: [nats, target tokens, target bytes]}, "task": …}` over all processes, of what occurred; and start anew."""
+        sums = world.sum(self.sums.to(world.device)).tolist()
+        self.sums.zero_()
+        taken: dict[str, dict[str, list[float]]] = {"language": {}, "task": {}}
+        for (what, name), (nats, tokens, size) in zip(self.names, sums, strict=True):
+            if tokens:
+                taken[what][name] = [round(nats, 3), int(tokens), int(size)]
+        return taken
+
+
+def bits_per_byte(sums: Iterable[Sequence[float]]) -> float:
+    """Of some [nats, tokens, bytes]."""
+    nats, _, size = map(sum, zip(*sums, strict=True))
+    return nats / math.log(2) / max(1, size)
+
+
+class Progress:
+    """A line now and then: loss, pace and time left."""
+
+    def __init__(self, step: int, total: int, position: int) -> None:
+        self.first_step, self.total = step, total
+        self.started = time.monotonic()
+        self.first_position = self.position = position
+        self.last_step, self.tokens, self.losses = step, 0, list[float]()
+
+    def step(self, row: dict[str, Any]) -> None:
+        """Note a line of the training log."""
+        self.last_step, self.position = row["step"], row["position"]
+        self.tokens += row["target_tokens"]
+        self.losses.append(row["loss"])
+
+    def show(self, taken: dict[str, dict[str, list[float]]]) -> None:
+        """Log a line over the steps since the last one; `taken`: their losses by group."""
+        elapsed = time.monotonic() - self.started
+        log.info(
+            "step %d of %d, loss %.3f (%.2f bits/byte), %.1f samples/s, %s target tokens/s, %s left",
+            self.last_step,
+            self.total,
+            sum(self.losses) / len(self.losses),
+            bits_per_byte(taken["task"].values()) if taken["task"] else math.nan,
+            (self.position - self.first_position) / elapsed,
+            f"{self.tokens / elapsed:,.0f}",
+            duration((self.total - self.last_step) * elapsed / (self.last_step - self.first_step)),
+        )
+        self.losses.clear()
+
+
+class Board:
+    """TensorBoard's event files in a folder; nothing without one."""
+
+    def __init__(self, folder: Path | None, step: int) -> None:
+        """`step`: what was logged after it is void. Raises ImportError with the remedy where TensorBoard is not installed."""
+        self.writer: Any = None
+        if folder is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ImportError(
+                    "--tensorboard needs TensorBoard: pip install 'polyalign[tensorboard]', or leave the option out."
+                ) from error
+            self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def show(self, row: dict[str, Any], taken: dict[str, dict[str, list[float]]]) -> None:
+        """Write a line of the training log, and losses by group in bits per byte."""
+        if self.writer is None:
+            return
+        for name in ("loss", "gradient_norm", "lr", "target_tokens"):
+            self.writer.add_scalar(f"training/{name}", row[name], row["step"])
+        for what, groups in taken.items():
+            for name, sums in groups.items():
+                self.writer.add_scalar(f"bits per byte by {what}/{name}", bits_per_byte([sums]), row["step"])
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
     """Time-stamped lines of ours on stderr, and nothing of the libraries below a warning."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for name in ("httpx", "filelock"):
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers_logging.set_verbosity_error()
@@ -109,99 +209,3 @@ def text_table(result: dict[str, Any]) -> str:
     if "gap" in result:
         lines.append(f"shuffled images cost {result['gap']:.3f} ± {result['gap_standard_error']:.3f} nats a token")
     return "\n".join(lines) + "\n"
-
-
-def curve(steps: Sequence[int], losses: Sequence[float], width: int = 720, height: int = 240) -> str:
-    """The training loss as inline SVG: each step as a pale line, a running mean over a twentieth of the run on top."""
-    if not steps:
-        return ""
-    window = max(1, len(losses) // 20)
-    means = [sum(losses[max(0, i - window + 1) : i + 1]) / (i + 1 - max(0, i - window + 1)) for i in range(len(losses))]
-    low, high = min(losses), max(losses)
-    left, bottom = 44, 24
-
-    def points(values: Sequence[float]) -> str:
-        across = (width - left - 8) / max(1, steps[-1] - steps[0])
-        up = (height - bottom - 8) / max(1e-9, high - low)
-        return " ".join(
-            f"{left + (s - steps[0]) * across:.1f},{8 + (high - v) * up:.1f}"
-            for s, v in zip(steps, values, strict=True)
-        )
-
-    ticks = "".join(
-        f'<text x="{left - 6}" y="{8 + (high - v) * (height - bottom - 8) / max(1e-9, high - low) + 4:.1f}" text-anchor="end">{v:.1f}</text>'
-        for v in (low, (low + high) / 2, high)
-    )
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="training loss by step">'
-        f'<polyline points="{points(losses)}" fill="none" stroke="currentColor" stroke-opacity=".2"/>'
-        f'<polyline points="{points(means)}" fill="none" stroke="#0b6e99" stroke-width="2"/>{ticks}'
-        f'<text x="{left}" y="{height - 6}">step {steps[0]}</text>'
-        f'<text x="{width - 8}" y="{height - 6}" text-anchor="end">step {steps[-1]}</text></svg>'
-    )
-
-
-def thumbnail(data: bytes, side: int = 144) -> str:
-    """An image file as a data URI of at most `side` pixels, PNG."""
-    with Image.open(io.BytesIO(data)) as image:
-        small = image.convert("RGBA")
-    small.thumbnail((side, side))
-    buffer = io.BytesIO()
-    small.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.5rem } svg { width: 100%; font-size: 12px } svg text { fill: currentColor }
-table { border-collapse: collapse; width: 100% }
-th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: start; vertical-align: top }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } .scroll { max-height: 30rem; overflow: auto }
-figure { display: flex; gap: 1rem; margin: 1rem 0; align-items: flex-start }
-figure img { width: 96px; height: 96px; object-fit: contain; background: #fff; border-radius: 6px }
-.big { font-size: 2rem; font-weight: 600 } .pair { display: flex; gap: 3rem; flex-wrap: wrap } .soft { opacity: .7 }
-"""
-
-
-def page(
-    result: dict[str, Any], log_rows: Sequence[dict], generations: Sequence[dict], thumbnails: dict[str, str]
-) -> str:
-    """The run page: one static HTML file with everything inline.
-
-    `generations`: rows with key, language, prompt, target and generated; `thumbnails`: image key → data URI.
-    """
-
-    def table(groups: dict[str, dict]) -> str:
-        body = "".join(
-            f'<tr><td>{escape(name)}</td><td class="n">{row["samples"]}</td><td class="n">{row["loss_right_images"]:.3f}</td>'
-            f'<td class="n">{row.get("loss_shuffled_images", float("nan")):.3f}</td><td class="n">{row["bits_per_byte"]:.3f}</td></tr>'
-            for name, row in groups.items()
-        )
-        head = "".join(
-            f'<th class="n">{name}</th>' for name in ("samples", "right images", "shuffled", "bits per byte")
-        )
-        return f'<div class="scroll"><table><tr><th></th>{head}</tr>{body}</table></div>'
-
-    figures = []
-    for key, uri in thumbnails.items():
-        rows = "".join(
-            f'<tr><td class="soft">{escape(row["language"])}</td><td dir="auto">{escape(row["prompt"])}</td>'
-            f'<td dir="auto"><b>{escape(row["generated"])}</b></td><td dir="auto" class="soft">{escape(row["target"])}</td></tr>'
-            for row in generations
-            if row["key"] == key
-        )
-        head = "<tr><th>language</th><th>prompt</th><th>generated</th><th>in the data</th></tr>"
-        figures.append(f'<figure><img src="{uri}" alt=""><table>{head}{rows}</table></figure>')
-    shuffled = f"{result['loss_shuffled_images']:.3f}" if "loss_shuffled_images" in result else "–"
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Re-alignment run</title><style>{STYLE}</style><h1>Re-alignment run</h1>"
-        f'<p class="soft">{result["steps"]} steps, {result["samples_seen"]:,} samples in {duration(result["seconds"])}; '
-        f"{result['cut_targets']} targets cut at {result['config']['max_target_tokens']} tokens.</p>"
-        f'<div class="pair"><div><div class="big">{result["loss_right_images"]:.3f}</div>loss with the right images</div>'
-        f'<div><div class="big">{shuffled}</div>loss with shuffled images</div></div>'
-        f"<h2>Training loss</h2>{curve([row['step'] for row in log_rows], [row['loss'] for row in log_rows])}"
-        f"<h2>What it writes</h2>{''.join(figures)}<h2>By task</h2>{table(result['by_task'])}<h2>By language</h2>"
-        f"{table(result['by_language'])}</html>"
-    )

@@ -1,6 +1,7 @@
 """Samples come out of shards as they went in, and whatever is wrong is named with what to do."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from transformers import AutoTokenizer
 
 from model.images import normalise
 from model.inputs import Layout
-from training.loader import Collator, Reader, ShardError, open_shards
+from training.loader import Collator, Reader, ShardError, estimate_lengths, open_shards, prefetch
 
 
 def test_every_text_and_image_is_read_back(shards):
@@ -106,3 +107,67 @@ def test_a_batch_holds_each_image_once_and_counts_bytes_of_what_is_left_of_cut_t
 def test_pixels_are_normalised_as_clip_does():
     black = normalise(torch.zeros(1, 3, 1, 1, dtype=torch.uint8)).flatten()
     torch.testing.assert_close(black, torch.tensor([-1.7923, -1.7521, -1.4802]), rtol=1e-3, atol=1e-3)
+
+
+def damage(opened, row) -> None:
+    """Overwrite the picture of `row` where it stands."""
+    path = opened.folder / row["shard"]
+    data = bytearray(path.read_bytes())
+    data[row["image_offset"] : row["image_offset"] + row["image_bytes"]] = b"\0" * row["image_bytes"]
+    path.write_bytes(data)
+
+
+def collator(opened, tokenizer_folder) -> Collator:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    layout = Layout(is_encoder_decoder=True, placeholder=len(tokenizer), query_tokens=4, pad=1, eos=2)
+    return Collator(Reader(opened.folder, 8), tokenizer, layout, max_prompt_tokens=32, max_target_tokens=32)
+
+
+def test_texts_of_a_bad_picture_are_left_out_and_nothing_takes_their_place(make_shards, tokenizer_folder):
+    opened = open_shards(make_shards())
+    damage(opened, opened.rows[6])
+    collate = collator(opened, tokenizer_folder)
+    batch, without = collate(opened.rows[:18]), collate(opened.rows[:6] + opened.rows[12:18])
+    assert batch.left_out == [6, 7, 8, 9, 10, 11] and without.left_out == []
+    assert batch.rows == without.rows
+    assert torch.equal(batch.pixel_values, without.pixel_values)
+    assert batch.image_of_text.tolist() == without.image_of_text.tolist()
+    assert all(torch.equal(batch.text[name], without.text[name]) for name in batch.text)
+    nothing = collate(opened.rows[6:12])
+    assert nothing.target_tokens == 0 and nothing.rows == [] and len(nothing.left_out) == 6
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_no_number_of_workers_changes_the_batches_or_their_order(workers, shards, tokenizer_folder):
+    opened = open_shards(shards)
+    collate = collator(opened, tokenizer_folder)
+    asked = [list(range(start, start + 5)) for start in range(0, 40, 5)]
+    made = list(prefetch(iter(asked), lambda chosen: collate([opened.rows[i] for i in chosen]), workers))
+    assert [chosen for chosen, _ in made] == asked
+    for chosen, batch in made:
+        expected = collate([opened.rows[i] for i in chosen])
+        assert batch.rows == expected.rows and torch.equal(batch.pixel_values, expected.pixel_values)
+
+
+def test_an_error_in_a_worker_comes_out_at_its_batch_and_the_workers_stop():
+    def make(number):
+        if number == 3:
+            raise ShardError("shard-00003.tar is truncated")
+        return number
+
+    made = prefetch(iter(range(100)), make, workers=2)
+    assert [next(made)[0] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ShardError, match="truncated"):
+        next(made)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_lengths_are_estimated_by_language(shards, tokenizer_folder):
+    opened = open_shards(shards)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    reader = Reader(opened.folder, 8)
+    lengths = estimate_lengths(opened, reader, tokenizer)
+    texts = [reader.text(row) for row in opened.rows]
+    true = [len(tokenizer(f"{t['prompt']} {t['target']}", add_special_tokens=False)["input_ids"]) for t in texts]
+    assert sum(lengths) == pytest.approx(sum(true), rel=0.05)
+    assert (lengths == estimate_lengths(opened, reader, tokenizer)).all()

@@ -1,11 +1,14 @@
 """The trainer from outside: bits after a kill, images that matter, errors that help."""
 
 import json
+import math
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,9 +20,13 @@ from safetensors.torch import load_file
 from model import assemble
 from model.adapt import add_lora
 from model.freeze import set_trainable, trainable_parameters
-from model.inputs import Layout
-from training.loader import Collator, Reader, open_shards
-from training.realign import TRAINED, accumulate_gradients, arguments, cosine_with_warmup, main, realign
+from model.inputs import Layout, TokenizedText
+from tests.training.test_loader import damage
+from training import checkpoint, report
+from training.loader import Collator, Reader, ShardError, open_shards
+from training.options import STAGES, arguments
+from training.realign import main, realign
+from training.step import accumulate_gradients, arithmetic, cosine_with_warmup, pieces, set_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,26 +63,60 @@ def start(argv: list[str]) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def test_killed_and_resumed_it_gives_the_bits_of_an_undisturbed_run(shards, base, tmp_path):
-    argv = ["--max-steps", 30, "--checkpoint-every", 4, "--micro-batch", 8, "--lora-dropout", 0.05]
-    whole = tmp_path / "undisturbed"
-    realign(arguments(options(shards, base, whole, *argv)))
-    killed = tmp_path / "killed"
-    log = killed / "train_log.jsonl"
-    for after in (6, 17):  # within an epoch of four steps, between two checkpoints
-        process = start(options(shards, base, killed, *argv, "--resume"))
-        deadline = time.monotonic() + 120
-        while not log.exists() or log.read_text().count("\n") < after:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    realign(arguments(options(shards, base, killed, *argv, "--resume", "auto")))
-    assert len(losses(whole)) == 30
-    assert losses(killed) == losses(whole)
+def kill(argv: list[str], is_time: Callable[[float], bool]) -> None:
+    """Start a run and SIGKILL it as soon as `is_time(seconds since its start)`, unless it is done before."""
+    process = start(argv)
+    started = time.monotonic()
+    while process.poll() is None and not is_time(time.monotonic() - started):
+        time.sleep(0.005)
+        assert time.monotonic() - started < 300
+    if process.poll() is not None:
+        assert process.returncode == 0, process.communicate()[1]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def lines(path: Path) -> int:
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert losses(one) == losses(other)
+    assert (one / "groups.jsonl").read_bytes() == (other / "groups.jsonl").read_bytes()
     for name in ("adapter_model.safetensors", "aligned_parts.safetensors"):
-        assert (killed / "adapter" / name).read_bytes() == (whole / "adapter" / name).read_bytes(), name
+        assert (one / "adapter" / name).read_bytes() == (other / "adapter" / name).read_bytes(), name
+
+
+def test_killed_and_resumed_it_gives_the_bits_of_an_undisturbed_run(shards, base, tmp_path):
+    argv = ["--batch-size", 4, "--max-steps", 27, "--checkpoint-every", 4, "--log-every", 3, "--lora-dropout", 0.05]
+    whole, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    realign(arguments(options(shards, base, whole, *argv, "--workers", 0)))
+    # an epoch has twelve steps: at the first one's edge, then twice within the second, between two checkpoints
+    for after in (12, 15, 19):
+        command = options(shards, base, killed, *argv, "--resume")
+        kill(command, lambda _, after=after: lines(killed / "train_log.jsonl") >= after)
+        assert checkpoint.latest(killed / "checkpoints").name < "step-00000027"
+    realign(arguments(options(shards, base, killed, *argv, "--resume", "auto", "--workers", 3)))
+    assert len(losses(whole)) == 27
+    assert_same_run(whole, killed)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_gives_the_bits_of_an_undisturbed_run(shards, base, tmp_path):
+    argv = ["--batch-size", 6, "--max-steps", 400, "--checkpoint-every", 7, "--log-every", 5, "--lora-dropout", 0.05]
+    whole, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    began = time.monotonic()
+    assert start(options(shards, base, whole, *argv)).wait() == 0
+    took = time.monotonic() - began
+    moments = random.Random(time.time_ns())
+    reached = []
+    for _ in range(10):
+        moment = moments.uniform(0.2, 1.0) * took / 2  # of any of its work: imports, steps, checkpoints, the end
+        kill(options(shards, base, killed, *argv, "--resume"), lambda seconds, moment=moment: seconds > moment)
+        reached.append(lines(killed / "train_log.jsonl"))
+    assert start(options(shards, base, killed, *argv, "--resume")).wait() == 0
+    assert any(0 < steps < 400 for steps in reached), reached
+    assert_same_run(whole, killed)
 
 
 @pytest.fixture(scope="module")
@@ -179,22 +220,89 @@ def test_the_learning_rate_rises_then_falls_to_zero():
     assert all(a >= b for a, b in pairwise(factors[10:])) and factors[-1] < 0.001
 
 
-def test_a_batch_cut_into_pieces_has_the_gradient_of_the_whole(shards, base):
+def gradients(shards, base, size: int = 13, **more) -> list[torch.Tensor]:
+    """The loss and its gradients over the first 13 texts, in pieces of `size`."""
     tokenizer = assemble.load_tokenizer(base)
     model = assemble.load(base, tokenizer)
+    torch.manual_seed(0)
     add_lora(model, dropout=0.0)
-    set_trainable(model, TRAINED)
+    set_trainable(model, STAGES["instruct"])
+    set_precision(model, more.pop("precision", torch.float32))
+    if more.pop("checkpointing", False):
+        model.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
     layout = Layout.of(model.config, tokenizer)
     opened = open_shards(shards)
     reader = Reader(opened.folder, model.config.vision_config.image_size)
     batch = Collator(reader, tokenizer, layout, 32, 32)(opened.rows[:13])
-    gradients = []
-    for size in (13, 4):
-        model.zero_grad()
-        loss = accumulate_gradients(model, batch, layout, size, torch.device("cpu"))
-        gradients.append([torch.tensor(loss), *(p.grad.clone() for _, _, p in trainable_parameters(model))])
-    for whole, pieces in zip(*gradients, strict=True):
-        torch.testing.assert_close(pieces, whole, rtol=1e-3, atol=1e-5)
+    cpu = torch.device("cpu")
+    with arithmetic(model.vision_model.dtype, cpu):
+        loss, nats = accumulate_gradients(model, batch, layout, size, cpu, **more)
+    assert float(nats.sum()) / batch.target_tokens == pytest.approx(loss)
+    return [torch.tensor(loss), *(p.grad for _, _, p in trainable_parameters(model))]
+
+
+@pytest.mark.parametrize(
+    "otherwise", [{"size": 4}, {"size_tokens": 60}, {"checkpointing": True}], ids=["pieces", "budget", "checkpointing"]
+)
+def test_a_batch_has_the_same_gradient_however_it_is_computed(shards, base, otherwise):
+    for expected, got in zip(gradients(shards, base), gradients(shards, base, **otherwise), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_in_bfloat16_the_loss_is_that_of_float32_to_its_precision_and_what_learns_stays_float32(shards, base):
+    expected, got = gradients(shards, base), gradients(shards, base, precision=torch.bfloat16)
+    assert got[0] == pytest.approx(float(expected[0]), rel=0.02)
+    assert {gradient.dtype for gradient in got[1:]} == {torch.float32}
+    a, b = (torch.cat([g.flatten() for g in many[1:]]) for many in (expected, got))
+    assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.99
+
+
+def test_pieces_are_of_like_length_and_within_both_limits():
+    texts = [TokenizedText([0] * n, [0], False, False) for n in (9, 1, 5, 1, 9, 1)]
+    assert pieces(texts, 2, 2) == [[1, 3], [5, 2], [0, 4]]
+    assert pieces(texts, 2, 8, size_tokens=12) == [[1, 3, 5], [2], [0], [4]]
+
+
+def test_warmup_trains_the_projection_alone_and_instruct_goes_on_from_it(shards, base, tmp_path):
+    warm = options(shards, base, tmp_path / "warm", "--stage", "warmup", "--max-steps", 4, "--lr-projection", 0.01)
+    realign(arguments(warm))
+    saved = load_file(tmp_path / "warm" / "adapter" / "aligned_parts.safetensors")
+    assert set(saved) == {"language_projection.weight", "language_projection.bias"}
+    assert not (tmp_path / "warm" / "adapter" / "adapter_model.safetensors").exists()
+    start_of_base = dict(assemble.load(base, assemble.load_tokenizer(base)).named_parameters())
+    assert not torch.equal(saved["language_projection.weight"], start_of_base["language_projection.weight"])
+    frozen = ["--max-steps", 2, "--lr-projection", 0, "--aligned", tmp_path / "warm"]
+    realign(arguments(options(shards, base, tmp_path / "instruct", *frozen)))
+    after = load_file(tmp_path / "instruct" / "adapter" / "aligned_parts.safetensors")
+    assert torch.equal(after["language_projection.weight"], saved["language_projection.weight"])
+    assert not torch.equal(after["query_tokens"], start_of_base["query_tokens"])
+
+
+def test_bad_pictures_are_left_out_and_listed_and_too_many_stop_the_run(make_shards, base, tmp_path):
+    shards = make_shards()
+    opened = open_shards(shards)
+    damage(opened, opened.rows[0])
+    run = ["--max-steps", 5, "--checkpoint-every", 4]
+    with pytest.raises(ShardError, match=r"1 of 8 images can't be decoded.*--max-bad-images"):
+        realign(arguments(options(shards, base, tmp_path / "strict", *run)))
+    result = realign(arguments(options(shards, base, tmp_path / "out", *run, "--max-bad-images", 0.2)))
+    assert result["bad_images"] == 1 and result["samples_seen"] == 60
+    (listed,) = map(json.loads, (tmp_path / "out" / "bad_samples.jsonl").open())
+    assert listed["key"] == opened.rows[0]["key"] and "can't be decoded" in listed["why"]
+    seen = [json.loads(line) for line in (tmp_path / "out" / "groups.jsonl").open()]
+    assert seen[-1]["position"] == 60
+
+
+def test_losses_by_group_add_up_to_the_loss_and_tell_bits_per_byte(trained):
+    out, _ = trained
+    steps = list(map(json.loads, (out / "train_log.jsonl").open()))
+    rows = list(map(json.loads, (out / "groups.jsonl").open()))
+    for what in ("language", "task"):
+        nats = sum(sums[0] for row in rows for sums in row[what].values())
+        assert nats == pytest.approx(sum(step["loss"] * step["target_tokens"] for step in steps), rel=1e-4)
+    assert set(rows[-1]["language"]) == {"eng_Latn", "deu_Latn", "rus_Cyrl"}
+    assert report.bits_per_byte([[math.log(2) * 8, 1, 4]]) == pytest.approx(2.0)
 
 
 def test_a_mixture_decides_what_is_seen_and_a_run_with_another_is_not_gone_on_from(shards, base, tmp_path):
@@ -203,6 +311,8 @@ def test_a_mixture_decides_what_is_seen_and_a_run_with_another_is_not_gone_on_fr
     run = ["--max-steps", 3, "--batch-tokens", 160, "--length-window", 24, "--checkpoint-every", 2]
     result = realign(arguments(options(shards, base, tmp_path / "out", *run, "--mixture", mixture)))
     rows = list(map(json.loads, (tmp_path / "out" / "train_log.jsonl").open()))
+    (taken,) = map(json.loads, (tmp_path / "out" / "groups.jsonl").open().readlines()[:1])
+    assert set(taken["task"]) == {"captioning"} and set(taken["language"]) == {"eng_Latn", "rus_Cyrl"}
     assert [row["position"] for row in rows] != [12, 24, 36]  # batches by budget, not by --batch-size
     assert result["samples_seen"] == rows[-1]["position"]
     with pytest.raises(ValueError, match=r"another mixture.*--out"):
