@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
 from transformers import PreTrainedTokenizerBase
 
 from model.generate import Decoding, generate
 from model.images import normalise
 from model.inputs import Layout, stack, tokenize
 from model.load import load_model
-from model.loss import encode_images, image_embeddings, label_states
+from model.loss import encode_images, image_embeddings, label_states, softcap_of, token_losses
 from model.sources import locate
 from pipeline.languages import ENGLISH
 
@@ -89,8 +88,8 @@ class Answerer:
             hidden, wanted, owner = label_states(
                 self.model, pictures, torch.arange(len(prompts), device=self.device), **text_batch
             )
-            logits = self.model.language_model.get_output_embeddings()(hidden).float()
-            scores = log_softmax(logits, dim=-1).gather(1, wanted[:, None])[:, 0]
+            output = self.model.language_model.get_output_embeddings()
+            scores = -token_losses(hidden, wanted, output, softcap=softcap_of(self.model))
             sums = torch.zeros(len(prompts), device=self.device).index_add_(0, owner, scores)
             columns.append(sums / torch.bincount(owner, minlength=len(prompts)))
         return torch.stack(columns, dim=1).cpu()

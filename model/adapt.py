@@ -60,6 +60,7 @@ TARGETS = {
     "smollm3": LLAMA,
     "gemma": LLAMA,
     "gemma2": LLAMA,
+    "gemma3_text": LLAMA,
     "bloom": BLOOM,
     "m2m_100": M2M100,
 }

@@ -4,8 +4,8 @@ With a vocabulary of 250,000 the logits of a whole batch are the largest tensor 
 times that with gradients). Here the hidden states at label positions are picked before the output matrix, and the cross-entropy is
 computed in chunks. The output matrix is frozen in re-alignment, so the gradient is known as soon as a chunk's logits are: it is made at once, in
 their place, and neither kept nor computed twice. Where the output matrix learns, each chunk's logits are made again in the backward pass.
-`check_against_plain` proves on a batch at hand that the result is the loss that transformers' own forward gives; architectures that do
-something to the logits after the output matrix (soft-capping, scaling) fail there instead of training wrongly.
+What T5 (scaled states) and Gemma 2 (soft-capped logits) do around the output matrix is done here too; `check_against_plain` proves on a batch at
+hand that the result is the loss that transformers' own forward gives, so an architecture with another habit fails there instead of training wrongly.
 """
 
 from typing import Any
@@ -71,23 +71,40 @@ def label_states(
             encoder_hidden_states=memory,
             encoder_attention_mask=attention_mask,
             use_cache=False,
-        ).last_hidden_state
+        ).last_hidden_state * _scale_of_states(language_model)
     has_label = labels != IGNORED
     return states[has_label], labels[has_label], has_label.nonzero()[:, 0]
 
 
-def token_losses(states: Tensor, labels: Tensor, output: nn.Linear, chunk: int | None = None) -> Tensor:
+def _scale_of_states(language_model: Any) -> float:
+    """What an encoder-decoder multiplies its decoder's output by: T5s with tied embeddings (not mT5) scale it as Mesh TensorFlow did."""
+    config = language_model.config
+    flag = {"t5": "scale_decoder_outputs", "umt5": "tie_word_embeddings"}.get(config.model_type)
+    return config.d_model**-0.5 if flag and getattr(config, flag) else 1.0
+
+
+def softcap_of(model: Blip2ForConditionalGeneration) -> float | None:
+    """The bound c of logits that are capped as c · tanh(logits / c) (Gemma 2), or None."""
+    return getattr(model.config.text_config, "final_logit_softcapping", None)
+
+
+def token_losses(
+    states: Tensor, labels: Tensor, output: nn.Linear, chunk: int | None = None, softcap: float | None = None
+) -> Tensor:
     """Cross-entropy of each label position in nats, float32, shape (label positions,).
 
     `states`: (label positions, width); `labels`: (label positions,); `output`: the output matrix, width → vocabulary; `chunk`: label positions
-    whose logits exist at one time (by default as many as LOGITS_BYTES holds).
+    whose logits exist at one time (by default as many as LOGITS_BYTES holds); `softcap`: see `softcap_of`.
     """
     size = chunk or max(1, LOGITS_BYTES // (4 * output.out_features))
-    if type(output) is nn.Linear and not any(p.requires_grad for p in output.parameters()):
+    if softcap is None and type(output) is nn.Linear and not any(p.requires_grad for p in output.parameters()):
         return FrozenOutputLosses.apply(states, labels, output.weight, output.bias, size)
 
     def losses(some_states: Tensor, some_labels: Tensor) -> Tensor:
-        return cross_entropy(output(some_states).float(), some_labels, reduction="none")
+        logits = output(some_states).float()
+        if softcap is not None:
+            logits = softcap * torch.tanh(logits / softcap)
+        return cross_entropy(logits, some_labels, reduction="none")
 
     spans = [slice(start, start + size) for start in range(0, len(labels), size)]
     if len(spans) > 1 and torch.is_grad_enabled():
@@ -138,7 +155,8 @@ def batch_losses(
     """(loss of each label position in nats, text that it belongs to) for a batch; `text` is what `model.inputs.stack` returns."""
     images = image_embeddings(model, vision_states)
     states, labels, owners = label_states(model, images, image_of_text, **text)
-    return token_losses(states, labels, model.language_model.get_output_embeddings(), chunk), owners
+    output = model.language_model.get_output_embeddings()
+    return token_losses(states, labels, output, chunk, softcap_of(model)), owners
 
 
 @torch.no_grad()

@@ -1,11 +1,19 @@
-"""A tokenizer and a language model of NLLB's family, both made on the spot."""
+"""A tokenizer, a language model of NLLB's family and a BLIP-2 checkpoint, all made on the spot."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import M2M100Config, M2M100ForConditionalGeneration, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    T5Config,
+)
 
 from model import assemble
 
@@ -66,6 +74,29 @@ def nllb(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenize
     )
     M2M100ForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def eyes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP-2 checkpoint in the published layout (float32 in several safetensors files with an index), small."""
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    t5 = T5Config(
+        vocab_size=1000, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    config = Blip2Config(
+        vision_config={**sizes, "image_size": 28, "patch_size": 14, "initializer_range": 0.02},
+        qformer_config={**sizes, "hidden_size": 24},
+        text_config=t5,
+        num_query_tokens=4,
+        image_token_index=60,
+    )
+    model = Blip2ForConditionalGeneration(config)
+    model.query_tokens.data.normal_(std=0.02)
+    folder = tmp_path_factory.mktemp("eyes")
+    model.save_pretrained(folder, max_shard_size="40KB")
+    assert len(list(folder.glob("*.safetensors"))) > 3
     return folder
 
 

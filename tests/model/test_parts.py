@@ -10,12 +10,10 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
-    Blip2Config,
     Blip2ForConditionalGeneration,
     BloomConfig,
     LlamaConfig,
     MT5Config,
-    T5Config,
 )
 
 from model import assemble, parts, sources
@@ -25,29 +23,6 @@ from model.inputs import Layout, stack, tokenize
 from model.loss import batch_losses, check_against_plain, encode_images
 
 ROWS = 192
-
-
-@pytest.fixture(scope="session")
-def eyes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BLIP-2 checkpoint in the published layout (float32 in several safetensors files with an index), small."""
-    torch.manual_seed(1)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-    t5 = T5Config(
-        vocab_size=1000, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu"
-    )
-    config = Blip2Config(
-        vision_config={**sizes, "image_size": 28, "patch_size": 14, "initializer_range": 0.02},
-        qformer_config={**sizes, "hidden_size": 24},
-        text_config=t5,
-        num_query_tokens=4,
-        image_token_index=60,
-    )
-    model = Blip2ForConditionalGeneration(config)
-    model.query_tokens.data.normal_(std=0.02)
-    folder = tmp_path_factory.mktemp("eyes")
-    model.save_pretrained(folder, max_shard_size="40KB")
-    assert len(list(folder.glob("*.safetensors"))) > 3
-    return folder
 
 
 LANGUAGE_MODELS = {
