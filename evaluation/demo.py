@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {error}")
     if result is not None:
         sys.stdout.write(f"\n{remark}\n{text_table(result)}")
-        sys.stdout.write(f"evaluation: {args.out / 'index.html'}\n")
+        sys.stdout.write(f"page: {args.out / 'index.html'}\n")
 
 
 def describe(images: int, unseen: bool) -> str:

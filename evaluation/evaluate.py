@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from evaluation import benchmarks, chance, refclip, report
+from evaluation import benchmarks, chance, refclip, report, standin
 from evaluation.ask import Answerer, load
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.records import Item, facts
@@ -141,6 +141,7 @@ def evaluate(
         "protocol": protocol.label,
         "model": {"name": name, "fingerprint": model.fingerprint},
         "remark": remark,
+        "stand_in": (data / standin.MARKER).is_file(),
         "benchmarks": {},
     }
     shown = {}

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from PIL import Image
 
+from evaluation import metrics
 from evaluation.records import Item, facts, language_name, language_of
 from model.images import read_image
 from pipeline import files
@@ -30,6 +31,8 @@ CHANCE_NAMES = {"exchanged": "images exchanged", "constant": "one answer to all"
 LOWER_IS_BETTER = frozenset({"chair_i"})
 SAMPLES_A_LANGUAGE = 2
 LANGUAGES_WITH_SAMPLES = 12
+ROWS_SHOWN = 12
+"""Languages in the page's tables; those of all stand folded below."""
 THUMBNAIL = 96
 """Pixels a side."""
 
@@ -82,6 +85,12 @@ def markdown(report: Mapping[str, Any]) -> str:
         "",
         f"Protocol `{report['protocol']}`, model `{report['model']['fingerprint']}`. Intervals: 95 %, bootstrap over images.",
         "",
+        *([report["remark"].replace("\n", " "), ""] if report.get("remark") else []),
+        *(
+            ["Texts and images are stand-ins in the benchmarks' formats, made of the embedded sample.", ""]
+            if report.get("stand_in")
+            else []
+        ),
     ]
     for name, result in report["benchmarks"].items():
         metric = result["metric"]
@@ -108,7 +117,7 @@ def markdown(report: Mapping[str, Any]) -> str:
             lines.append("| " + " | ".join(cells) + " |")
         if result.get("segmenters"):
             lines += ["", "Words: " + "; ".join(f"{key}: {value}" for key, value in result["segmenters"].items()) + "."]
-        rows = published(name, report["protocol"], is_whole(name, result))
+        rows = [] if report.get("stand_in") else published(name, report["protocol"], is_whole(name, result))
         if rows:
             lines += ["", "| published | English | others | comparable | source |", "|---|---:|---:|---|---|"]
             for row in rows:
@@ -136,13 +145,12 @@ def samples(
     chosen = codes[: LANGUAGES_WITH_SAMPLES - 1] + [x for x in codes[LANGUAGES_WITH_SAMPLES - 1 :] if x == "en"]
     shown = []
     for code in chosen:
-        language = language_of(code)
         for item in [x for x in items if x.code == code][:SAMPLES_A_LANGUAGE]:
             shown.append(
                 {
                     "language": language_name(code),
-                    "tag": language.tag if language else code,
-                    "direction": language.direction if language else "ltr",
+                    "tag": _tag(code),
+                    "direction": _direction(code),
                     "images": [thumbnail(path) for path in item.images],
                     "prompt": rows[item.id]["prompt"],
                     "output": rows[item.id]["output"],
@@ -159,6 +167,8 @@ def html(report: Mapping[str, Any], shown: Mapping[str, Sequence[dict[str, Any]]
     )
     environment.filters["number"] = number
     environment.filters["language_name"] = language_name
+    environment.filters["tag"] = _tag
+    environment.filters["direction"] = _direction
     benchmarks = [
         {
             "name": name,
@@ -170,8 +180,22 @@ def html(report: Mapping[str, Any], shown: Mapping[str, Sequence[dict[str, Any]]
             "published": published(name, report["protocol"], is_whole(name, result)),
             "samples": shown.get(name, []),
             "whole": is_whole(name, result),
+            "items": sum(values["items"] for values in result["by_language"].values()),
+            "chance": {key: metrics.macro(result.get(key) or {}).get("all") for key in CHANCE_NAMES},
             "largest": max(max(values[result["metric"]] for values in result["by_language"].values()), 1e-9),
         }
         for name, result in report["benchmarks"].items()
     ]
-    return environment.get_template("report.html.j2").render(report=report, benchmarks=benchmarks)
+    return environment.get_template("report.html.j2").render(
+        report=report, benchmarks=benchmarks, chance_names=CHANCE_NAMES, shown_rows=ROWS_SHOWN
+    )
+
+
+def _tag(code: str) -> str:
+    language = language_of(code)
+    return language.tag if language else code
+
+
+def _direction(code: str) -> str:
+    language = language_of(code)
+    return language.direction if language else "ltr"

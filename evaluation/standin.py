@@ -35,6 +35,8 @@ from training.report import log_to_stderr
 log = logging.getLogger("evaluation.standin")
 
 SAMPLE = in_repository("demo/sample")
+MARKER = "STAND-IN.txt"
+"""A file in the data folder, by which a report knows that its texts and images are not the benchmarks' own."""
 Names = dict[str, dict[str, str]]
 """Emoji → NLLB code → name."""
 Texts = Mapping[str, str]
@@ -102,6 +104,9 @@ def write(
                 WRITERS[name](out, codes[name][-1], texts, pictures)
                 if name == "xm3600":  # all languages are in one file
                     add_captions(captions, codes[name][-1], texts, pictures)
+    files.write_text(
+        out / MARKER, "Made of Polyalign's embedded sample by evaluation/standin.py: no benchmark's own data.\n"
+    )
     if captions:
         _jsonl(out / "xm3600" / "captions.jsonl", [captions[key] for key in sorted(captions)])
     return codes

@@ -47,8 +47,9 @@ def test_every_protocol_runs_every_benchmark_to_a_report(protocol, written, mode
         assert sum(x["items"] for x in result["benchmarks"][name]["by_language"].values()) == len(of)
     assert json.loads((tmp_path / "report.json").read_text())["protocol"] == f"{protocol}/1"
     page = (tmp_path / "index.html").read_text()
-    assert "XM3600" in page and "data:image/jpeg" in page and "Centurio Qwen" in page
-    assert "| Centurio Qwen |" in (tmp_path / "report.md").read_text()
+    assert "XM3600" in page and "data:image/jpeg" in page
+    assert "stand-ins in the benchmarks' formats" in page and "Centurio Qwen" not in page
+    assert "Centurio Qwen" not in (tmp_path / "report.md").read_text(), "a stand-in compares with nothing"
 
 
 def test_every_architecture_generates_and_ranks_and_two_images_are_not_one(written, any_model):
@@ -188,6 +189,19 @@ def test_worst_languages_come_first_and_published_numbers_know_whether_they_comp
     rows = report.published("xgqa", "centurio/1", whole=True)
     assert {row["model"] for row in rows if row["comparable"]} == {"Pangea-7B", "Centurio Aya", "Centurio Qwen"}
     assert all(row["source"] and row["protocol"] for row in rows)
+
+
+def test_a_report_stands_beside_published_figures_worst_language_first_and_writes_right_to_left():
+    counts = {code: {"items": 298, "exact_match": 50.0 - i, "most_common": {"text": "x", "share": 1.0}} for i, code in
+              enumerate(("en", "fr", "hi", "iw", "ro", "th", "zh"))}  # fmt: skip
+    result = {"metric": "exact_match", "by_language": counts, "macro": {"all": 47.0, "english": 50.0}}
+    whole = {"protocol": "centurio/1", "model": {"name": "m", "fingerprint": "f"}, "benchmarks": {"maxm": result}}
+    text, page = report.markdown(whole), report.html(whole, {})
+    assert "| Centurio Qwen | 60.1 | 47.7 |" in text and "<td>Centurio Qwen</td>" in page
+    rows = [line for line in text.splitlines() if line.endswith("|") and "| 298 |" in line]
+    assert [row.split("|")[1].strip() for row in rows][:2] == ["Chinese (zh)", "Thai (th)"]
+    assert page.index("<td>Chinese</td>") < page.index("<td>Thai</td>") < page.index("<td>English</td>")
+    assert '<span lang="he" dir="rtl">x</span>' in page and '<span lang="fr" dir="ltr">' in page
 
 
 def test_the_command_checks_data_and_refuses_what_is_no_model(written, tmp_path, capsys):
