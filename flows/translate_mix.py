@@ -31,7 +31,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from tqdm import tqdm
 
 from data_cards.card import build_card
-from flows import steps
+from flows import scoring, steps
 from flows.dry_run import dry_run
 from flows.run import Run, RunLocked, locked, open_run
 from pipeline import files
@@ -48,7 +48,7 @@ def translate_block(mix: str, out: str, language: str, keys: list[str], texts: l
 
 @task(name="score-language", cache_policy=NO_CACHE, persist_result=False)
 def score_language(mix: str, out: str, language: str) -> int:
-    steps.score_language(open_run(mix, out), language)
+    scoring.score_language(mix, out, language)
     return 1
 
 
@@ -108,7 +108,10 @@ def build(run: Run, mix: str, out: str) -> None:
 
 def score_all(run: Run, mix: str, out: str) -> None:
     planned = Counter(steps.table(run, "plan", "plan")["language"].to_pylist())
-    wait({score_language.submit(mix, out, language): texts for language, texts in planned.items()}, "score", " texts")
+    with scoring.processes_for(planned.total()):
+        wait(
+            {score_language.submit(mix, out, language): texts for language, texts in planned.items()}, "score", " texts"
+        )
 
 
 def write_all_shards(run: Run, mix: str, out: str) -> dict[str, Any]:
