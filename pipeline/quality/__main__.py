@@ -4,15 +4,19 @@
 
 Columns `source` (English), `text`, `language` (NLLB code, or any code of `languages.csv`), and optionally `task` and `id`. Every row comes out
 again, in the same order, with every score, the likeliest language, `verdict` (accepted or rejected), `reason` and `detail`. A table per language
-goes to the terminal. `--policy FILE` judges by other thresholds. Rows are read and written in batches, so memory does not grow with the file.
+goes to the terminal. `--policy FILE` judges by other thresholds. Rows are read and written in batches, so memory does not grow with the file; a
+large file is judged by as many processes as there are cores (`--processes N`), and the result is the same.
 """
 
 import argparse
 import json
+import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +25,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from pipeline import files
 from pipeline.corpus import CANDIDATES, SCORES_STRUCT
 from pipeline.languages import BY_NLLB, ENGLISH, find_language
+from pipeline.processes import process_pool
 from pipeline.quality.accept import accept
 from pipeline.quality.characters import column
-from pipeline.quality.lid import Contract, Identifier, load_identifier
+from pipeline.quality.lid import Contract, Identifier, IdentifierSource, load_identifier
 from pipeline.quality.policy import Policy, read_policy
 from pipeline.quality.score import score
 
 ROWS = 20_000
 """Rows that are read, scored and written at once."""
+BATCHES_FOR_PROCESSES = 5
+"""Batches from which more processes pay: each takes some seconds to start."""
 NEEDED = ("source", "text", "language")
 ADDED = (*(field.name for field in SCORES_STRUCT), "verdict", "reason", "detail")
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -230,19 +238,49 @@ class Writer:
         self._writer.write_table(batch)
 
 
-def run(pairs: Path, out: Path, policy: Policy, identifier: Identifier) -> str:
+def judge_file(pairs: Path, policy: Policy, identifier: Identifier, processes: int) -> Iterator[pa.Table]:
+    """Judged batches of a file, in its order."""
+    numbered = _with_first_rows(read_batches(pairs))
+    first = list(islice(numbered, BATCHES_FOR_PROCESSES))
+    if processes < 2 or len(first) < BATCHES_FOR_PROCESSES:
+        for batch, row in chain(first, numbered):
+            yield judge(batch, identifier, policy, str(pairs), row)
+        return
+    with process_pool(processes) as pool:
+        waiting: deque[Future[pa.Table]] = deque()
+        for batch, row in chain(first, numbered):
+            waiting.append(pool.submit(_judge_there, batch, identifier.source, policy, str(pairs), row))
+            if len(waiting) > 2 * processes:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _with_first_rows(batches: Iterator[pa.Table]) -> Iterator[tuple[pa.Table, int]]:
+    row = 1
+    for batch in batches:
+        yield batch, row
+        row += batch.num_rows
+
+
+def _judge_there(batch: pa.Table, source: IdentifierSource, policy: Policy, where: str, row: int) -> pa.Table:
+    """`judge` in another process, which loads the identifiers once."""
+    return judge(batch, load_identifier(*source), policy, where, row)
+
+
+def run(pairs: Path, out: Path, policy: Policy, identifier: Identifier, processes: int = 1) -> str:
     """Judge a file; returns the table per language."""
     for path in (pairs, out):
         if path.suffix not in SUFFIXES:
             raise PairsError(f"{path}: the suffix must be one of {', '.join(SUFFIXES)}.")
-    tally, row = Tally(), 1
-    with Writer(out) as writer:
-        for batch in read_batches(pairs):
-            judged = judge(batch, identifier, policy, str(pairs), row)
+    tally = Tally()
+    with Writer(out) as writer, tqdm(unit=" rows", unit_scale=True, mininterval=1, delay=5, file=sys.stderr) as bar:
+        bar.total = pq.ParquetFile(pairs).metadata.num_rows if pairs.suffix == ".parquet" and pairs.exists() else None
+        for judged in judge_file(pairs, policy, identifier, processes):
             tally.add(judged)
             writer.write(judged)
-            row += batch.num_rows
-        if row == 1:
+            bar.update(judged.num_rows)
+        if not tally.rows:
             raise PairsError(f"{pairs} has no rows.")
     return tally.table(identifier.resolve([code for code in tally.rows if code != ENGLISH]))
 
@@ -254,10 +292,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--policy", type=Path, default=None, help="thresholds (default: those of the package)")
     parser.add_argument("--identifier", type=Path, default=None, help="a fastText model in place of lid.176")
     parser.add_argument("--labels", default="lid176", help="the column of languages.csv with the identifier's labels")
+    parser.add_argument(
+        "--processes", type=int, default=len(os.sched_getaffinity(0)), help="at once (default: the cores)"
+    )
     options = parser.parse_args(arguments)
     try:
         identifier = load_identifier(options.identifier, options.labels)
-        table = run(options.pairs, options.out, read_policy(options.policy), identifier)
+        table = run(options.pairs, options.out, read_policy(options.policy), identifier, options.processes)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2

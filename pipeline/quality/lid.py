@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module, metadata, resources
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow.compute as pc
@@ -241,12 +241,22 @@ def _labels_of(language: Language, scheme: str) -> tuple[str, ...]:
     return tuple((language.labels[scheme] or "").split())
 
 
+IdentifierSource: TypeAlias = tuple[Path | None, str, tuple[str, ...] | None]
+
+
 @dataclass(frozen=True)
 class Identifier:
     """Identifiers that vote. Make it with `load_identifier`."""
 
     voters: tuple[Voter, ...]
     learnt: Learnt
+
+    @property
+    def source(self) -> IdentifierSource:
+        """What `load_identifier` makes it from, in another process."""
+        first = self.voters[0]
+        assert isinstance(first, FastText)
+        return first.path, first.column, tuple(v.column for v in self.voters[1:])
 
     @property
     def name(self) -> str:

@@ -73,6 +73,24 @@ def test_formats_can_be_changed_and_batches_change_nothing(tmp_path, monkeypatch
     assert read(tmp_path / "cut.parquet")[0]["remark"] == "Anmerkung"
 
 
+def test_processes_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "ROWS", 3)
+    monkeypatch.setattr(tool, "BATCHES_FOR_PROCESSES", 2)
+    source = write(tmp_path / "in.parquet", ROWS * 3)
+    main([str(source), str(tmp_path / "one.parquet"), "--processes", "1"])
+    main([str(source), str(tmp_path / "two.parquet"), "--processes", "2"])
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_a_bad_row_that_another_process_meets_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tool, "ROWS", 3)
+    monkeypatch.setattr(tool, "BATCHES_FOR_PROCESSES", 2)
+    source = write(tmp_path / "in.parquet", [*ROWS, ("A dog", "Ein Hund", "deu_Latin", "", "")])
+    assert main([str(source), str(tmp_path / "out.parquet"), "--processes", "2"]) == 2
+    assert "row 9: There is no language 'deu_Latin'" in capsys.readouterr().err
+    assert not (tmp_path / "out.parquet").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
