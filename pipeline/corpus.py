@@ -183,8 +183,8 @@ SCORES = pa.schema(
         ("scores", SCORES_STRUCT),
     ]
 )
-"""One row for each translated field. `words_judged`: English words of the sample's fields, which language identification sees together;
-`bytes_judged`: length in UTF-8 of their translations."""
+"""One row for each translated field. Language identification sees the fields of a sample together, without names: `words_judged` counts the English
+words with letters in them, `bytes_judged` the bytes of their translations in UTF-8."""
 
 LEDGER = pa.schema(
     [

@@ -1,8 +1,8 @@
 """Scores of translated fields: numbers only, one row a field, stored for every sample. `accept.py` decides on them.
 
-Every signal works on whole columns. Language identification sees a sample's translated texts together, since a short answer alone can't be
-identified; every field of the sample carries the same numbers. Candidates are taken in batches, so memory does not grow with them, and no number
-depends on the batch.
+Every signal works on whole columns. Those that look for English that stayed see both sides without names (`names.py`). Language identification
+sees a sample's translated texts together, since a short answer alone can't be identified; every field of the sample carries the same numbers.
+Candidates are taken in batches, so memory does not grow with them, and no number depends on the batch.
 """
 
 import numpy as np
@@ -18,12 +18,13 @@ from pipeline.quality.learnt import Learnt
 from pipeline.quality.length import length_deviations, length_ratios
 from pipeline.quality.lid import Contract, Identifier
 from pipeline.quality.markup import markup_leaked, unknown_characters
+from pipeline.quality.names import without_names
 from pipeline.quality.numerals import numbers_kept, options_lost
 from pipeline.quality.repetition import repetitions
 from pipeline.quality.script import script_shares
 from pipeline.quality.truncation import truncations
 
-VERSION = 3
+VERSION = 4
 
 BATCH = 10_000
 """Candidates scored at once."""
@@ -59,10 +60,12 @@ def _score_batch(candidates: pa.Table, language: str, identifier: Identifier, co
     count = np.bincount(owners, minlength=candidates.num_rows)
     first = np.concatenate([[0], np.cumsum(count)])
     role, source, text = (pc.fill_null(pc.struct_field(fields, name), "") for name in ("role", "source", "text"))
-    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(first, pa.int32()), text), "\n")
+    nameless = without_names(source, text)
+    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(first, pa.int32()), nameless[1]), "\n")
     words = numbers(pc.count_substring_regex(source, r"\S+"))
+    words_seen = numbers(pc.count_substring_regex(nameless[0], r"\S*\p{L}\S*"))
     labels, probabilities = identifier.judge_column(joined, contract)
-    values = text_signals(source, text, language, identifier.learnt)
+    values = text_signals(source, text, nameless, language, identifier.learnt)
     values["answer_agreement"] = _agreements(owners, role, source, text)
     values["log_probability"] = numbers(candidates["log_probability"])[owners]
     values["unknown_tokens"] = np.maximum(numbers(candidates["unknown_tokens"])[owners], values["unknown_tokens"])
@@ -81,7 +84,7 @@ def _score_batch(candidates: pa.Table, language: str, identifier: Identifier, co
         "task": candidates["task"].combine_chunks().take(taken),
         "status": candidates["status"].combine_chunks().take(taken),
         "source_words": pa.array(words, pa.int32()),
-        "words_judged": pa.array(np.bincount(owners, weights=words, minlength=len(count))[owners], pa.int32()),
+        "words_judged": pa.array(np.bincount(owners, weights=words_seen, minlength=len(count))[owners], pa.int32()),
         "characters": pc.utf8_length(pc.utf8_trim_whitespace(text)),
         "bytes_judged": pc.binary_length(joined).take(taken),
         "scores": structs,
@@ -89,13 +92,15 @@ def _score_batch(candidates: pa.Table, language: str, identifier: Identifier, co
     return pa.table([columns[name] for name in SCORES.names], schema=SCORES)
 
 
-def text_signals(source: pa.Array, text: pa.Array, language: str, learnt: Learnt) -> dict[str, np.ndarray]:
-    """Every signal that needs only a source and a text: by name, one number a row."""
+def text_signals(
+    source: pa.Array, text: pa.Array, nameless: tuple[pa.Array, pa.Array], language: str, learnt: Learnt
+) -> dict[str, np.ndarray]:
+    """Every signal that needs only a source and a text: by name, one number a row. `nameless`: both without names (`names.py`)."""
     deviation = length_deviations(source, text, learnt.length_factor(language))
     lost, changed = numbers_kept(source, text)
     return {
-        "source_copy": source_copies(source, text),
-        "script_share": script_shares(text, language),
+        "source_copy": source_copies(*nameless),
+        "script_share": script_shares(nameless[1], language),
         "length_ratio": length_ratios(source, text),
         "length_deviation": deviation,
         "repetition": repetitions(text, source),

@@ -14,6 +14,7 @@ from pipeline.quality.copy import source_copies
 from pipeline.quality.learnt import read_learnt
 from pipeline.quality.length import length_deviations, length_ratios
 from pipeline.quality.markup import markup_leaked, unknown_characters
+from pipeline.quality.names import without_names
 from pipeline.quality.numerals import numbers_kept, options_lost
 from pipeline.quality.repetition import repetitions
 from pipeline.quality.score import text_signals
@@ -36,10 +37,14 @@ def truncation(source, text, language, deviation=0.0):
     return float(truncations(column([source]), column([text]), np.array([deviation]), kept)[0])
 
 
+def signals(pairs, language):
+    source, text = column([s for s, _ in pairs]), column([t for _, t in pairs])
+    return text_signals(source, text, without_names(source, text), language, read_learnt())
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_good_translation_scores_well_on_every_signal(language):
-    values = text_signals(column([ENGLISH_TEXT]), column([REAL[language]]), language, read_learnt())
-    values = {name: float(x[0]) for name, x in values.items()}
+    values = {name: float(x[0]) for name, x in signals([(ENGLISH_TEXT, REAL[language])], language).items()}
     assert values["script_share"] == 1
     assert -2.5 < values["length_deviation"] < 2.5
     assert 0.3 < values["length_ratio"] < 2
@@ -170,6 +175,43 @@ def test_separators_and_digits_of_other_scripts_change_no_number(source, text):
     assert (lost, changed) == (0, 0)
 
 
+OTHERWISE = [
+    ("Two dogs and 3 cats.", "2 Hunde und drei Katzen."),
+    ("Two dogs and 3 cats.", "2匹の犬と三匹の猫。"),
+    ("Two dogs and 3 cats.", "2 собаки и три кошки."),
+    ("Twenty-one birds and 1 cat", "21 পাখি ও একটি বিড়াল"),
+    ("A crowd of 10,000 people.", "体育场里有1万人。"),
+    ("A crowd of 10,000 people.", "1만 명의 관중."),
+    ("A crowd of 10,000 people.", "Une foule de 10 000 personnes."),
+    ("A 1.5 million dollar house", "价值150万美元的房子"),
+    ("The clock shows 5 pm.", "Die Uhr zeigt 17 Uhr."),
+    ("A train leaves at 10:30.", "Juna lähtee klo 10.30."),
+    ("A photo from 12/25/2020.", "صورة من ٢٥.١٢.٢٠٢٠"),
+    ("A red car from the 1950s.", "Ein Auto aus den 50er Jahren."),
+    ("A red car from the 1950s.", "一辆20世纪50年代的红色汽车。"),
+]
+
+
+@pytest.mark.parametrize(("source", "text"), OTHERWISE)
+def test_a_number_that_is_written_otherwise_is_not_changed(source, text):
+    assert one(numbers_kept, source, text)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("Two dogs and 3 cats.", "2 Hunde und 4 Katzen."),
+        ("A crowd of 10,000 people.", "体育场里有2万人。"),
+        ("The clock shows 5 pm.", "Die Uhr zeigt 18 Uhr."),
+        ("A photo from 12/25/2020.", "صورة من ٢٥.١٢.٢٠٢١"),
+        ("A red car from the 1950s.", "Машина 60-х годов."),
+        ("1,000 birds", "1.500 Vögel"),
+    ],
+)
+def test_another_number_is(source, text):
+    assert one(numbers_kept, source, text)[1] > 0
+
+
 @pytest.mark.parametrize(
     "text",
     ["A. rot B. blau", "A. красный B. синий", "(A) 红 (B) 蓝", "A) أحمر B) أزرق", "A. लाल B. नीला", "A. 빨강 B. 파랑"],
@@ -195,8 +237,16 @@ def test_leaked_markup_shows_unless_the_source_has_it(language, leak):
     assert one(markup_leaked, f"{ENGLISH_TEXT} {leak}", f"{text} {leak}") == 0
 
 
-def test_marks_of_lost_characters_are_counted():
-    assert one(unknown_characters, "一只⁇色的狗�<unk>") == 3
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("mark", ["<unk>", "⁇", "\ufffd", "[UNK]"])
+def test_a_character_that_the_model_could_not_write_is_counted(language, mark):
+    text, middle = REAL[language], len(REAL[language]) // 2
+    assert one(unknown_characters, text) == 0
+    assert one(unknown_characters, text[:middle] + mark + text[middle + 1 :]) == 1
+    assert one(unknown_characters, mark + text + mark) == 2
+
+
+def test_question_marks_are_no_lost_characters():
     assert one(unknown_characters, "Eine Frage?? Zwei <unklar>") == 0
 
 
@@ -253,7 +303,7 @@ TEXT = st.text(max_size=120) | st.lists(st.text(max_size=20) | ODD, max_size=8).
 @example([("", "👩‍👩‍👧‍👦" * 50)], "zho_Hans")
 def test_no_text_makes_a_signal_raise_or_leave_its_range(pairs, language):
     source, text = column([s for s, _ in pairs]), column([t for _, t in pairs])
-    values = text_signals(source, text, language, read_learnt())
+    values = signals(pairs, language)
     values["answer_agreement"] = answer_agreements(source, source, text, text)
     for name, numbers in values.items():
         assert len(numbers) == len(pairs) and np.isfinite(numbers).all(), name
@@ -274,10 +324,7 @@ def test_no_text_makes_a_signal_raise_or_leave_its_range(pairs, language):
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=8), st.sampled_from(sorted(BY_NLLB)))
 def test_no_signal_depends_on_the_other_rows(pairs, language):
-    def run(some):
-        return text_signals(column([s for s, _ in some]), column([t for _, t in some]), language, read_learnt())
-
-    together, alone = run(pairs), [run([pair]) for pair in pairs]
+    together, alone = signals(pairs, language), [signals([pair], language) for pair in pairs]
     for name, numbers in together.items():
         assert numbers.tolist() == [float(x[name][0]) for x in alone], name
 
