@@ -4,11 +4,13 @@
     python -m benchmarks.quality pairs.parquet                               # the table, on the half that nothing was learnt from
     python -m benchmarks.quality pairs.parquet --part calibrate              # the same on the half that was learnt from
     python -m benchmarks.quality pairs.parquet --leave-out                   # learnt anew without each source in turn, tested on it
+    python -m benchmarks.quality --captions                                  # on everyday captions, of which nothing was learnt
     python -m benchmarks.quality pairs.parquet --speed                       # samples a second, memory, accept on a million scores
 
 Texts are those of emoji names (CLDR), interfaces (LibreOffice, Django) and the Universal Declaration; names of countries and languages are left out.
 The two halves are split by a hash of the English text, so no translation of a test text was learnt from. Beside the filter stands what people
-use today: fastText's lid.176, top label, p >= 0.5. `--details FILE.csv` writes every figure by language.
+use today: fastText's lid.176, top label, p >= 0.5. `--by-language FILE.md` writes the
+page of docs/quality_by_language.md, `--details FILE.csv` every figure and which check rejected.
 """
 
 import argparse
@@ -17,7 +19,6 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,143 +26,28 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import regex
 
+from benchmarks.faults import FAULTS, Planter
 from pipeline import files
 from pipeline.languages import BY_NLLB, LANGUAGES
 from pipeline.quality.accept import accept, failures
 from pipeline.quality.characters import column, numbers
 from pipeline.quality.learn import NAMES, candidates_of, choose, learn, split
 from pipeline.quality.learnt import LENGTHS
-from pipeline.quality.lid import FastText, Identifier, _lines, default_model, load_identifier
+from pipeline.quality.lid import Contract, FastText, Identifier, _lines, default_model, load_identifier
 from pipeline.quality.policy import Policy, parse_policy, read_policy
 from pipeline.quality.score import score
 
 SHOWN = {"1–3": (0, 1), "4–7": (2,), "8–15": (3,), "16+": (4,), "4 or more": (2, 3, 4)}
 """Classes of length of the table, in those of the policy."""
+CAPTIONS = Path(__file__).with_name("captions.json")
 LEAST_TEXTS = 5
 """Texts of a language from which its share counts in the average."""
 LEAST_FOR_WORST = 20
 """Texts of a language from which it is shown as the worst."""
-MARKUP = ("</s>", "<unk>", "<pad>", "&nbsp;", "<b>", "{0}", "[MASK]", "<|im_end|>", "%s", "__label__fr", "▁", "&#39;")
-DIGITS = regex.compile(r"\p{Nd}+")
-UNSPACED = frozenset({"Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr"})
-
-
-# --- planting --------------------------------------------------------------------------------------------------------------------------
-
-
-class Planter:
-    """Makes bad texts of good ones. Every choice is drawn from a generator seeded with the fault's name."""
-
-    def __init__(self, pairs: pa.Table, identifier: Identifier) -> None:
-        self.english, self.languages, self.texts = (pairs[x].to_pylist() for x in ("english", "language", "text"))
-        contracts = identifier.resolve([x.nllb for x in LANGUAGES])
-        self.groups = {code: set(c.accepted) for code, c in contracts.items()}
-        self.same: dict[str, list[int]] = {}
-        self.of_language: dict[str, list[int]] = {}
-        for row, (english, language) in enumerate(zip(self.english, self.languages, strict=True)):
-            self.same.setdefault(english, []).append(row)
-            self.of_language.setdefault(language, []).append(row)
-
-    def plant(self, fault: str) -> list[str | None]:
-        """The texts with the fault; None where it can't be planted."""
-        random = np.random.default_rng(list(fault.encode()))
-        make: Callable[[int, np.random.Generator], str | None] = getattr(self, fault)
-        return [make(row, random) for row in range(len(self.texts))]
-
-    def _other(self, row: int, random: np.random.Generator, fits: Callable[[str], bool]) -> str | None:
-        """The same English in a language that fits; or, where that is in none, any text of one."""
-        rows = [r for r in self.same[self.english[row]] if fits(self.languages[r])]
-        if not rows:
-            codes = [code for code in self.of_language if fits(code)]
-            if not codes:
-                return None
-            rows = self.of_language[codes[random.integers(len(codes))]]
-        return self.texts[rows[random.integers(len(rows))]]
-
-    def english_copy(self, row: int, random: np.random.Generator) -> str | None:
-        return self.english[row]
-
-    def other_language(self, row: int, random: np.random.Generator) -> str | None:
-        return self._other(row, random, lambda code: code not in self.groups[self.languages[row]])
-
-    def same_script(self, row: int, random: np.random.Generator) -> str | None:
-        """Another language outside the group, but in the same script."""
-        script, group = BY_NLLB[self.languages[row]].script, self.groups[self.languages[row]]
-        return self._other(row, random, lambda code: code not in group and BY_NLLB[code].script == script)
-
-    def confusable(self, row: int, random: np.random.Generator) -> str | None:
-        own = self.languages[row]
-        return self._other(row, random, lambda code: code in self.groups[own] and code != own)
-
-    def wrong_script(self, row: int, random: np.random.Generator) -> str | None:
-        script = BY_NLLB[self.languages[row]].script
-        east = {"Hans", "Jpan", "Hang"}  # these share characters
-        return self._other(
-            row, random, lambda code: BY_NLLB[code].script != script and not {script, BY_NLLB[code].script} <= east
-        )
-
-    def loop(self, row: int, random: np.random.Generator) -> str | None:
-        """A run of one to four words (two to eight characters where words have no spaces) comes four to eight times."""
-        text = self.texts[row]
-        is_spaced = BY_NLLB[self.languages[row]].script not in UNSPACED and " " in text
-        parts = text.split() if is_spaced else list(text)
-        size = int(random.integers(1, 5)) if is_spaced else int(random.integers(2, 9))
-        start = int(random.integers(max(len(parts) - size, 0) + 1))
-        unit = parts[start : start + size]
-        if not any(c.isalpha() for part in unit for c in part):
-            return None
-        return (" " if is_spaced else "").join(parts[:start] + unit * int(random.integers(4, 9)))
-
-    def cut(self, row: int, random: np.random.Generator) -> str | None:
-        """30 to 60 % of the text is left."""
-        text = self.texts[row]
-        end = int(len(text) * random.uniform(0.3, 0.6))
-        return text[:end].rstrip() if end >= 2 else None
-
-    def numbers(self, row: int, random: np.random.Generator) -> str | None:
-        """One number becomes another."""
-        found = [m for m in DIGITS.finditer(self.texts[row])]
-        if not found or not DIGITS.search(self.english[row]):
-            return None
-        match = found[random.integers(len(found))]
-        first = match[0][0]
-        zero = ord(first) - int(first)
-        changed = chr(zero + (int(first) + int(random.integers(1, 9))) % 9 + 1) + match[0][1:]
-        return (
-            None if changed == match[0] else self.texts[row][: match.start()] + changed + self.texts[row][match.end() :]
-        )
-
-    def markup(self, row: int, random: np.random.Generator) -> str | None:
-        words = self.texts[row].split(" ")
-        words.insert(int(random.integers(len(words) + 1)), MARKUP[random.integers(len(MARKUP))])
-        return " ".join(words)
-
-    def swapped(self, row: int, random: np.random.Generator) -> str | None:
-        """The text of another row of the language."""
-        rows = self.of_language[self.languages[row]]
-        other = rows[random.integers(len(rows))]
-        return self.texts[other] if self.texts[other] != self.texts[row] else None
-
-    def empty(self, row: int, random: np.random.Generator) -> str | None:
-        return ""
-
 
 GOOD = "good text lost"
-FAULTS = {
-    "english_copy": "English copy",
-    "other_language": "another language, outside the group",
-    "same_script": "… of the same script",
-    "confusable": "a confusable language",
-    "wrong_script": "wrong script",
-    "loop": "repetition loop",
-    "cut": "sentence cut",
-    "numbers": "numbers changed",
-    "markup": "markup leaked",
-    "swapped": "two rows swapped",
-    "empty": "empty",
-}
+GOOD_WITH_NUMBERS = "good text with numbers lost"
 AIMS = {"english_copy": 0.998, "other_language": 0.995, "loop": 0.98, "wrong_script": 0.999, "numbers": 0.95}
 
 
@@ -178,22 +64,29 @@ class Measured:
     reasons: dict[str, np.ndarray]
     today: np.ndarray
 
-    def share(self, name: str, classes: tuple[int, ...], which: str) -> tuple[float, str, float]:
-        """Rejected share of a length, languages weighing the same; and the language with the most, with its share."""
-        values = getattr(self, which)
-        mine = np.isin(self.length, classes)
-        texts = {code: int((mine & (self.language == code)).sum()) for code in np.unique(self.language[mine])}
-        by_language = {
-            code: float(values[mine & (self.language == code)].mean()) for code, n in texts.items() if n >= LEAST_TEXTS
-        }
-        if not by_language:
-            return np.nan, "", np.nan
-        mean = float(np.mean(list(by_language.values())))
-        candidates = [code for code in by_language if texts[code] >= LEAST_FOR_WORST]
-        if not candidates:
+    @property
+    def languages(self) -> list[str]:
+        return sorted(set(self.language.tolist()))
+
+    def of(self, code: str, classes: tuple[int, ...]) -> np.ndarray:
+        """Which texts are of a language and a length: bool [texts]."""
+        return (self.language == code) & np.isin(self.length, classes)
+
+    def shown(self, code: str, classes: tuple[int, ...], which: str, least: int = LEAST_TEXTS) -> float:
+        """Rejected share of a language's texts of a length; NaN where they are fewer than `least`."""
+        mine = self.of(code, classes)
+        return float(getattr(self, which)[mine].mean()) if mine.sum() >= least else np.nan
+
+    def share(self, classes: tuple[int, ...], which: str, worst_is_high: bool = True) -> tuple[float, str, float]:
+        """Rejected share of a length, languages weighing the same; and the worst language, with its share."""
+        shares = [self.shown(code, classes, which) for code in self.languages]
+        mean = float(np.nanmean(shares)) if not np.isnan(shares).all() else np.nan
+        sure = {code: self.shown(code, classes, which, LEAST_FOR_WORST) for code in self.languages}
+        sure = {code: share for code, share in sure.items() if not np.isnan(share)}
+        if not sure:
             return mean, "", np.nan
-        worst = max(candidates, key=lambda code: by_language[code])
-        return mean, worst, by_language[worst]
+        worst = (max if worst_is_high else min)(sure, key=lambda code: sure[code])
+        return mean, worst, sure[worst]
 
 
 def judge(pairs: pa.Table, identifier: Identifier, policy: Policy) -> Measured:
@@ -238,59 +131,124 @@ def with_digits(pairs: pa.Table, each: int) -> pa.Table:
     return prepare(pairs.filter(has), each)
 
 
+def captions() -> pa.Table:
+    """The captions that were written for this project; nothing was learnt from them."""
+    content = files.read_json(CAPTIONS)
+    rows = [
+        {"english": english, "language": code, "text": text, "source": "captions"}
+        for code, texts in content["captions"].items()
+        for english, text in zip(content["english"], texts, strict=True)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
 def percent(value: float) -> str:
     return "–" if np.isnan(value) else f"{100 * value:.2f}" if value < 0.1 else f"{100 * value:.1f}"
 
 
-def table(
-    good: pa.Table, with_numbers: pa.Table, identifier: Identifier, policy: Policy, details: Path | None = None
-) -> str:
-    """The Markdown table, % rejected; every figure by language goes to `details`. Few texts have numbers, so `with_numbers` holds more of them."""
+def measure(good: pa.Table, with_numbers: pa.Table, identifier: Identifier, policy: Policy) -> dict[str, Measured]:
+    """By kind: good text, and every fault that can be planted. Few texts have numbers, so `with_numbers` holds more of them."""
     planter, counter = Planter(good, identifier), Planter(with_numbers, identifier)
-    kinds = {GOOD: good, "good text with numbers lost": with_numbers}
+    kinds = {GOOD: good, GOOD_WITH_NUMBERS: with_numbers}
     for key, name in FAULTS.items():
-        kinds[name] = (
-            with_texts(with_numbers, counter.plant(key)) if key == "numbers" else with_texts(good, planter.plant(key))
-        )
-    lines = [
-        "| % | "
-        + " | ".join(f"{x} words" for x in SHOWN)
-        + " | lowest, 4 or more words | lid.176 p ≥ .5, 4 or more | aim |"
-    ]
+        pairs, plant = (with_numbers, counter.plant) if key == "numbers" else (good, planter.plant)
+        kinds[name] = with_texts(pairs, plant(key))
+    return {name: judge(pairs, identifier, policy) for name, pairs in kinds.items() if pairs.num_rows}
+
+
+def table(measured: dict[str, Measured]) -> str:
+    """The Markdown table, % rejected, averaged over languages."""
+    lengths = " | ".join(f"{x} words" for x in SHOWN)
+    lines = [f"| % | {lengths} | lowest, 4 or more words | lid.176 p ≥ .5, 4 or more | aim |"]
     lines.append("|---|" + "---:|" * (len(SHOWN) + 2) + "---|")
-    rows: list[list[object]] = []
-    for name, pairs in kinds.items():
-        if not pairs.num_rows:
-            continue
-        measured = judge(pairs, identifier, policy)
-        cells = [percent(measured.share(name, classes, "rejected")[0]) for classes in SHOWN.values()]
-        flip = (
-            measured
-            if "lost" in name
-            else Measured(measured.language, measured.length, ~measured.rejected, {}, ~measured.today)
-        )
-        _, worst, share = flip.share(name, SHOWN["4 or more"], "rejected")
-        share = share if "lost" in name else 1 - share
-        today = measured.share(name, SHOWN["4 or more"], "today")[0]
-        key = next((k for k, v in FAULTS.items() if v == name), "")
-        aim = "≤ 3, worst ≤ 15" if name == GOOD else f"≥ {100 * AIMS[key]:.1f}" if key in AIMS else ""
+    aims = {FAULTS[key]: f"≥ {100 * aim:.1f}" for key, aim in AIMS.items()} | {GOOD: "≤ 3, worst ≤ 15"}
+    for name, found in measured.items():
+        is_good = name in (GOOD, GOOD_WITH_NUMBERS)
+        cells = [percent(found.share(classes, "rejected")[0]) for classes in SHOWN.values()]
+        _, worst, share = found.share(SHOWN["4 or more"], "rejected", worst_is_high=is_good)
+        today = found.share(SHOWN["4 or more"], "today")[0]
         shown = f"{percent(share)} ({BY_NLLB[worst].name})" if worst else "–"
-        lines.append(
-            f"| {f'**{name}**' if not key else name} | {' | '.join(cells)} | {shown} | {percent(today)} | {aim} |"
-        )
-        for code in np.unique(measured.language):
-            for length, classes in SHOWN.items():
-                mine = (measured.language == code) & np.isin(measured.length, classes)
-                if mine.any():
-                    first = {r: int(f[mine].sum()) for r, f in measured.reasons.items() if f[mine].any()}
-                    rows.append([name, code, length, int(mine.sum()), round(float(measured.rejected[mine].mean()), 5),
-                                 round(float(measured.today[mine].mean()), 5), " ".join(f"{k}={v}" for k, v in first.items())])  # fmt: skip
-    if details:
-        with files.written_aside(details) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["kind", "language", "words", "texts", "rejected", "rejected_by_lid176", "reasons"])
-            writer.writerows(rows)
+        title = f"**{name}**" if is_good else name
+        lines.append(f"| {title} | {' | '.join(cells)} | {shown} | {percent(today)} | {aims.get(name, '')} |")
     return "\n".join(lines)
+
+
+def details(measured: dict[str, Measured], path: Path) -> None:
+    """Every figure by kind, language and length, with the checks that rejected, as CSV."""
+    with files.written_aside(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["kind", "language", "words", "texts", "rejected", "rejected_by_lid176", "reasons"])
+        for name, found in measured.items():
+            for code in found.languages:
+                for length, classes in SHOWN.items():
+                    mine = found.of(code, classes)
+                    if mine.any():
+                        reasons = {r: int(f[mine].sum()) for r, f in found.reasons.items() if f[mine].any()}
+                        shares = [round(float(x[mine].mean()), 5) for x in (found.rejected, found.today)]
+                        why = " ".join(f"{k}={v}" for k, v in reasons.items())
+                        writer.writerow([name, code, length, int(mine.sum()), *shares, why])
+
+
+BY_LANGUAGE = """\
+# Quality by language
+
+Written by `python -m benchmarks.quality pairs.parquet --by-language docs/quality_by_language.md`; [quality.md](quality.md#evidence) tells what
+was measured on what. The half of the texts that nothing was learnt from; all figures in percent; – for fewer than {least} texts.
+
+## Good text lost, by length in English words
+
+Those that lose most come first. Beside each figure what lid.176 with p ≥ .5 would lose. `check`: how far the language can be told from others.
+
+{lost}
+
+## Faults caught, texts of 4 or more words
+
+{caught}
+
+## Faults caught, texts of 1–3 words
+
+Little can be told of so short a text, and a copied English word may be a loanword.
+
+{caught_short}
+"""
+
+
+def by_language(measured: dict[str, Measured], contracts: dict[str, Contract]) -> str:
+    """The Markdown page with every language's figures."""
+    good = measured[GOOD]
+    order = sorted(
+        good.languages, key=lambda code: (-_sortable(good.shown(code, SHOWN["4 or more"], "rejected")), code)
+    )
+    rows = []
+    for code in order:
+        cells = [
+            f"{percent(good.shown(code, classes, 'rejected'))} / {percent(good.shown(code, classes, 'today'))}"
+            for classes in SHOWN.values()
+        ]
+        texts = int(good.of(code, SHOWN["4 or more"]).sum())
+        rows.append([BY_NLLB[code].name, code, contracts[code].check, f"{texts:,}", *cells])
+    head = ["language", "code", "check", "texts of 4 or more", *(f"{x} words" for x in SHOWN)]
+    faults = [name for name in FAULTS.values() if name in measured]
+    pages = {
+        key: markdown(
+            ["language", *faults],
+            [
+                [BY_NLLB[c].name, *(percent(measured[f].shown(c, SHOWN[length], "rejected")) for f in faults)]
+                for c in order
+            ],
+        )
+        for key, length in (("caught", "4 or more"), ("caught_short", "1–3"))
+    }
+    return BY_LANGUAGE.format(least=LEAST_TEXTS, lost=markdown(head, rows), **pages)
+
+
+def _sortable(share: float) -> float:
+    return -1.0 if np.isnan(share) else share
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def leave_out(pairs: pa.Table, each: int) -> str:
@@ -304,7 +262,7 @@ def leave_out(pairs: pa.Table, each: int) -> str:
         policy = parse_policy(content, "learnt")
         tested, counted = prepare(pairs.filter(is_source), each), with_digits(pairs.filter(is_source), each)
         blocks.append(
-            f"Tested on {source}, learnt from the others:\n\n{table(tested, counted, Identifier(voters, found), policy)}\n"
+            f"Tested on {source}, learnt from the others:\n\n{table(measure(tested, counted, Identifier(voters, found), policy))}\n"
         )
     return "\n".join(blocks)
 
@@ -366,26 +324,47 @@ def speed(pairs: pa.Table) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.splitlines()[0])
-    parser.add_argument("pairs", type=Path, help="Parquet of demo/translation_model/collect.py")
+    parser.add_argument("pairs", type=Path, nargs="?", help="Parquet of demo/translation_model/collect.py")
     parser.add_argument("--part", choices=["test", "calibrate"], default="test")
     parser.add_argument("--each", type=int, default=60, help="texts of each language, source and class of length")
     parser.add_argument("--leave-out", action="store_true")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--details", type=Path, help="write every figure by language to this CSV")
+    parser.add_argument(
+        "--by-language", type=Path, help="write the page with every language's figures to this Markdown file"
+    )
+    parser.add_argument(
+        "--captions", action="store_true", help="test on benchmarks/captions.json instead; needs no pairs"
+    )
     options = parser.parse_args(arguments)
-    pairs = files.read_table(options.pairs)
-    learning, testing = split(pairs)
-    if options.speed:
-        result = speed(testing)
-    elif options.leave_out:
-        result = leave_out(pairs, options.each)
-    else:
-        part = testing if options.part == "test" else learning
-        good = prepare(part, options.each)
-        result = table(good, with_digits(part, options.each), load_identifier(None), read_policy(), options.details)
-        result = f"{good.num_rows:,} texts in {len(set(good['language'].to_pylist()))} languages, part {options.part}:\n\n{result}"
-    sys.stdout.write(result + "\n")
+    if not options.captions and options.pairs is None:
+        parser.error("pairs are needed: Parquet of demo/translation_model/collect.py")
+    sys.stdout.write(run(options) + "\n")
     return 0
+
+
+def run(options: argparse.Namespace) -> str:
+    if options.captions:
+        good = with_numbers = captions()
+        what = f"{good.num_rows:,} captions in {len(set(good['language'].to_pylist()))} languages"
+    else:
+        pairs = files.read_table(options.pairs)
+        learning, testing = split(pairs)
+        if options.speed:
+            return speed(testing)
+        if options.leave_out:
+            return leave_out(pairs, options.each)
+        part = testing if options.part == "test" else learning
+        good, with_numbers = prepare(part, options.each), with_digits(part, options.each)
+        what = f"{good.num_rows:,} texts in {len(set(good['language'].to_pylist()))} languages, part {options.part}"
+    identifier = load_identifier(None)
+    measured = measure(good, with_numbers, identifier, read_policy())
+    if options.details:
+        details(measured, options.details)
+    if options.by_language:
+        contracts = identifier.resolve([x.nllb for x in LANGUAGES])
+        files.write_text(options.by_language, by_language(measured, contracts))
+    return f"{what}:\n\n{table(measured)}"
 
 
 if __name__ == "__main__":
