@@ -10,7 +10,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help setup demo test test-slow test-gpu lint bench clean
+.PHONY: help setup demo web test test-slow test-gpu lint bench clean
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ demo: setup  ## translate the embedded sample into 95 languages, re-align a tiny
 	$(BIN)/python -m flows.translate_mix demo/mix.yaml --out $(RUN)
 	$(BIN)/python training/realign.py --shards '$(RUN)/shards/*.tar' --out $(RUN)/training $(TRAIN)
 	@echo; echo "card:     $(RUN)/card/index.html"; echo "adapter:  $(RUN)/training/adapter"
+
+web: setup  ## what the page of `python -m model.chat RUN --web` needs
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[web]'
 
 test: setup  ## all tests but the slow ones (offline, under 15 minutes on two cores)
 	$(BIN)/python -m pytest -m 'not slow and not gpu'

@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 import yaml
+from transformers import Blip2Config
 
 from data_cards import licences
 from model.load import base_of, read_result
@@ -22,7 +23,7 @@ TEMPLATES = Path(__file__).parent
 
 
 def model_card(
-    run: Path, name: str, evaluation: Sequence[Path] | None, licence_of_base: str | None, dtype: str
+    run: Path, model_config: Blip2Config, name: str, evaluation: Sequence[Path] | None, licence_of_base: str | None, dtype: str
 ) -> str:  # fmt: skip
     """README.md for the model of `run`. `evaluation`: files report.json, by default those in `run/evaluation`.
 
@@ -31,16 +32,13 @@ def model_card(
     result = read_result(run)
     config = result.get("config", {})
     data = dataset(config.get("shards"), config.get("languages") or ())
-    base = base_of(run)
-    parts = [("base model", licence_of_base or front_matter(base / "README.md").get("license") or "unknown")]
+    parts = [(what, licence_of_base or licence) for what, licence in bases(run)]
     if data:
         parts += [("dataset", data["licence"]), ("translation model of the dataset", data["translation_licence"])]
     else:
         parts.append(("dataset", "unknown"))
     licence = max((licence for _, licence in parts), key=licences.rank)
     identifier = licences.hub_identifier(licence)
-    model_config = read_json(base / "config.json")
-    text_config = model_config["text_config"]
     reports = [read_report(path) for path in (evaluation or sorted((run / "evaluation").glob("*/report.json")))]
     head: dict[str, Any] = {"license": identifier}
     if identifier == "other":
@@ -60,13 +58,17 @@ def model_card(
         head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
         name=name,
         result=result,
-        training={key: value for key, value in config.items() if key not in {"shards", "out", "base", "languages"}},
-        adapter=read_json(run / "adapter" / "adapter_config.json"),
-        language_model=text_config["model_type"],
-        image_size=model_config["vision_config"]["image_size"],
-        query_tokens=model_config["num_query_tokens"],
-        is_decoder_only=model_config["use_decoder_only_language_model"],
-        has_language_tokens=text_config["model_type"] == "m2m_100",
+        training={
+            key: value
+            for key, value in config.items()
+            if key not in {"shards", "out", "base", "languages", "tokenizer", "resume"}
+        },
+        adapter=read_json(adapter) if (adapter := run / "adapter" / "adapter_config.json").is_file() else None,
+        language_model=model_config.text_config.model_type,
+        image_size=model_config.vision_config.image_size,
+        query_tokens=model_config.num_query_tokens,
+        is_decoder_only=model_config.use_decoder_only_language_model,
+        has_language_tokens=model_config.text_config.model_type == "m2m_100",
         data=data,
         languages=[(BY_NLLB[code].name if code in BY_NLLB else code, code, count) for code, count in languages],
         parts=[(what, value, licences.link(value)) for what, value in parts],
@@ -75,6 +77,21 @@ def model_card(
         dtype=dtype,
         transformers_version=version("transformers"),
     )
+
+
+def bases(run: Path) -> list[tuple[str, str]]:
+    """(part, its licence) of what a run started from, as the parts' own cards say."""
+    base = base_of(run)
+    if base is not None:
+        return [("base model", str(front_matter(base / "README.md").get("license", "unknown")))]
+    used = read_result(run)["parts"]
+    return [
+        (
+            f"{part.replace('_', ' ')} `{used[part]}`",
+            str(front_matter(Path(used[part]) / "README.md").get("license", "unknown")),
+        )
+        for part in ("eyes", "language_model")
+    ]
 
 
 def dataset(shards: str | None, chosen: Sequence[str]) -> dict[str, Any] | None:

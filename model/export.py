@@ -123,11 +123,12 @@ def export(
         raise ModelError(f"{folder} is no run of training/realign.py: it has no adapter/.")
     if out.exists():
         raise FileExistsError(f"{out} exists; remove it, or name another folder.")
-    card = model_card(run, out.name, evaluation, licence_of_base, str(dtype).removeprefix("torch."))
     probe = probe or default_probe()
 
     log.info("loading %s", run)
     trained = load_model(run, torch.device("cpu"), merge_adapter=False)
+    precision = str(dtype).removeprefix("torch.")
+    card = model_card(run, trained.model.config, out.name, evaluation, licence_of_base, precision)
     trained_tie = assemble.output_matrix_is_tied(trained.model)
     logits = probe_logits(trained.model, trained.tokenizer, probe)
     merged = merge(trained)

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from model import assemble
+from model.parts import from_parts, set_aligned
 from pipeline.files import read_json, sha256_file
 
 
@@ -59,10 +59,9 @@ def load_model(folder: Path, device: torch.device | None = None, merge_adapter: 
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = run_folder(folder)
-    adapter = None
+    adapter: PeftModel | None = None
     if run is not None:
-        adapter, tokenizer = _load_run(run)
-        model = adapter.base_model.model
+        model, adapter, tokenizer = _load_run(run)
         weights = sorted((run / "adapter").glob("*.safetensors"))
     elif (folder / "config.json").is_file():
         tokenizer = assemble.load_tokenizer(folder)
@@ -77,13 +76,28 @@ def load_model(folder: Path, device: torch.device | None = None, merge_adapter: 
     return merge(loaded) if merge_adapter else loaded
 
 
-def base_of(run: Path) -> Path:
-    """The folder of the base that a run was trained on. Raises ModelError when it is not there."""
-    named = Path(read_result(run)["base"])
+def base_of(run: Path) -> Path | None:
+    """The folder of the base that a run was trained on; None when it was put together from parts.
+
+    Raises ModelError when the folder is not there.
+    """
+    result = read_result(run)
+    if "base" not in result:
+        return None
+    named = Path(result["base"])
     for base in (named, run / "base"):  # the second where the run's folder was moved with its base
         if base.is_dir():
             return base
     raise ModelError(f"The base {named} that {run / 'result.json'} names is not there; put it into {run / 'base'}.")
+
+
+def load_base(run: Path, dtype: torch.dtype = torch.bfloat16) -> tuple[Any, PreTrainedTokenizerBase]:
+    """(model, tokenizer) that a run started from. `dtype` is for parts, which are never quantised here; a base folder has its own."""
+    base, result = base_of(run), read_result(run)
+    if base is None:
+        return from_parts(**{**result["parts"], "quantisation": "none"}, dtype=dtype)
+    tokenizer = assemble.load_tokenizer(Path(result.get("config", {}).get("tokenizer") or base))
+    return assemble.load(base, tokenizer), tokenizer
 
 
 def read_result(run: Path) -> dict[str, Any]:
@@ -96,17 +110,11 @@ def read_result(run: Path) -> dict[str, Any]:
     return read_json(run / "result.json")
 
 
-def _load_run(run: Path) -> tuple[Any, PreTrainedTokenizerBase]:
-    """PEFT's wrapper of the base with the aligned parts put into it."""
-    base = base_of(run)
-    tokenizer = assemble.load_tokenizer(Path(read_result(run).get("config", {}).get("tokenizer") or base))
-    model: Any = assemble.load(base, tokenizer)
-    aligned_path = run / "adapter" / "aligned_parts.safetensors"
-    aligned = load_file(aligned_path)
-    unknown = set(aligned) - set(model.state_dict())
-    if unknown:
-        raise ModelError(
-            f"{aligned_path} holds {min(unknown)}, which the model of {base} does not have: it is another base's."
-        )
-    model.load_state_dict(aligned, strict=False)
-    return PeftModel.from_pretrained(model, str(run / "adapter")), tokenizer
+def _load_run(run: Path) -> tuple[Any, PeftModel | None, PreTrainedTokenizerBase]:
+    """The base with the aligned parts put into it, PEFT's wrapper of it where the run trained LoRA, and the tokenizer."""
+    model, tokenizer = load_base(run)
+    set_aligned(model, run / "adapter")
+    if not (run / "adapter" / "adapter_config.json").is_file():  # a warm-up stage has the aligned parts alone
+        return model, None, tokenizer
+    adapter: Any = PeftModel.from_pretrained(model, str(run / "adapter"))
+    return adapter.base_model.model, adapter, tokenizer
