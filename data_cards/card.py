@@ -24,7 +24,7 @@ from pipeline.languages import BY_NLLB, ENGLISH
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Raise it when the card of the same run changes: the flow then writes the card again."""
 
 SAMPLES_SHOWN = 4
@@ -171,6 +171,7 @@ def _view(data: Run, tally: Tally) -> dict[str, Any]:
         "licence_parts": sorted({part for text in [model["licence"], *all_licences] for part in licences.split(text)}),
         "shard_count": len(data.manifest["shards"]),
         "shard_bytes": sum(shard["bytes"] for shard in data.manifest["shards"]),
+        "images_as": wording.images_as(data.manifest),
         "brace": wording.brace([shard["file"] for shard in data.manifest["shards"]]),
         "extensions": extensions,
         "tags": [BY_NLLB[code].tag for code in sorted(written, key=lambda code: BY_NLLB[code].tag)],

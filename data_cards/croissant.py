@@ -56,6 +56,7 @@ INDEX_COLUMNS = {
     "text": ("sc:Integer", "Position in `texts` of the JSON member."),
     "image_offset": ("sc:Integer", "Where the image's bytes begin in the tar."),
     "image_bytes": ("sc:Integer", "Length of the image's bytes."),
+    "image_sha256": ("sc:Text", "Hash of the image's bytes as they are in the tar."),
     "json_offset": ("sc:Integer", "Where the JSON's bytes begin in the tar."),
     "json_bytes": ("sc:Integer", "Length of the JSON's bytes."),
 }

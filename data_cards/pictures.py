@@ -23,21 +23,21 @@ class Pictures:
 
     def __init__(self, files: Path, index: pa.Table) -> None:
         self._files = files
-        self._where: dict[str, tuple[str, int, int]] = {}
-        columns = (index[name].to_pylist() for name in ("key", "shard", "image_offset", "image_bytes"))
-        for key, shard, offset, size in zip(*columns, strict=True):
-            self._where.setdefault(key, (shard, offset, size))
+        self._where: dict[str, tuple[str, int, int, str]] = {}
+        names = ("key", "shard", "image_offset", "image_bytes", "image_sha256")
+        for key, *where in zip(*(index[name].to_pylist() for name in names), strict=True):
+            self._where.setdefault(key, tuple(where))
 
     def __contains__(self, sha256: str) -> bool:
         return sha256[:16] in self._where
 
     def read(self, sha256: str) -> bytes:
         """The image's bytes; raises ValueError if they are not what the index promised."""
-        shard, offset, size = self._where[sha256[:16]]
+        shard, offset, size, stored_sha256 = self._where[sha256[:16]]
         with (self._files / shard).open("rb") as tar:
             tar.seek(offset)
             data = tar.read(size)
-        if hashlib.sha256(data).hexdigest() != sha256:
+        if hashlib.sha256(data).hexdigest() != stored_sha256:
             raise ValueError(f"{shard}: the bytes at {offset} are not image {sha256[:16]}; run the shards stage again")
         return data
 

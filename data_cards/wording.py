@@ -55,6 +55,18 @@ def size(count: int) -> str:
     return f"{value:.3g} TB"
 
 
+def images_as(manifest: dict[str, Any]) -> str:
+    """How the images of the shards stand to those of the sources, by the shards' manifest."""
+    smaller = manifest.get("reencoded")
+    if not smaller:
+        return "byte for byte as delivered"
+    stored, delivered = manifest["image_bytes"], manifest["delivered_image_bytes"]
+    return (
+        f"made smaller, to JPEG of quality {smaller['quality']} with a longest side of {smaller['max_side']} pixels at most: "
+        f"{size(stored)} of the {size(delivered)} that were delivered, {percent(delivered - stored, delivered)} saved"
+    )
+
+
 def markdown(value: Any) -> str:
     """A text inside a line or cell of Markdown: nothing of it is markup."""
     text = " ".join(str(value).split())

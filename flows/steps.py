@@ -287,7 +287,8 @@ def write_shard(run: Run, number: int) -> None:
         shards.check_bytes(data, image["image_sha256"], source_folder / image["image"])
         return data
 
-    files.write_table(part, shards.write_shard(folder / shards.shard_name(number), shard_contents(run)[number], read))
+    path, content = folder / shards.shard_name(number), shard_contents(run)[number]
+    files.write_table(part, shards.write_shard(path, content, read, run.mix.shards.images))
 
 
 def write_rejected(run: Run) -> None:
@@ -308,5 +309,6 @@ def finish_shards(run: Run, numbers: list[int]) -> dict[str, Any]:
     if paths:
         (folder / "index").rmdir()
     write_rejected(run)
-    description = shards.describe_shards(folder, run.mix.name, index, table(run, "render", "samples"))
+    samples = table(run, "render", "samples")
+    description = shards.describe_shards(folder, run.mix.name, index, samples, run.mix.shards.images)
     return {**description, "translation_model": run.describe()["translation_model"]}

@@ -31,6 +31,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from tqdm import tqdm
 
 from data_cards.card import build_card
+from data_cards.wording import images_as
 from flows import scoring, steps
 from flows.dry_run import dry_run
 from flows.run import Run, RunLocked, locked, open_run
@@ -146,7 +147,7 @@ def report(run: Run) -> dict[str, Any]:
     )
     lines[-1] += f": {plan.total():,} = {manifest['samples']:,} + {ledger.total():,}"
     logger.info("\n%s", "\n".join(lines))
-    logger.info("shards: %s (%s images)", run.folder / "shards", f"{manifest['images']:,}")
+    logger.info("shards: %s (%s images, %s)", run.folder / "shards", f"{manifest['images']:,}", images_as(manifest))
     logger.info("card:   %s", run.folder / "card" / "index.html")
     return {
         "examples": plan.total(),

@@ -86,10 +86,15 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Raises ValueError that names the file when it is not JSON."""
+    return parse_json(path.read_bytes(), path)
+
+
+def parse_json(data: bytes, name: Path | str) -> Any:
+    """Raises ValueError with the name when `data` is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(data.decode("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}). Delete it and run again.") from error
+        raise ValueError(f"{name} is not JSON ({error}). Delete it and run again.") from error
 
 
 def write_table(path: Path, table: pa.Table) -> None:

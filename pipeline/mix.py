@@ -133,8 +133,19 @@ class QualityConfig(Section):
     """Identifiers that vote beside it; by default all that are installed."""
 
 
+class ImagesConfig(Section):
+    """Pictures made smaller than they were delivered (`pipeline/reencode.py`)."""
+
+    max_side: Annotated[int, Field(ge=32)]
+    """Pixels of the longest side; smaller pictures are not enlarged."""
+    quality: Annotated[int, Field(ge=30, le=95)] = 90
+    """Of the JPEG."""
+
+
 class ShardsConfig(Section):
     count: Annotated[int, Field(ge=1, le=65536)] = 8
+    images: ImagesConfig | None = None
+    """Without it, pictures go into the shards as they were delivered."""
 
 
 class Mix(Section):

@@ -1,9 +1,10 @@
-"""Shards: WebDataset tars with one sample an image, its texts in one JSON; written, indexed, verified, read.
+"""Shards: WebDataset tars with one sample an image, its texts in one JSON; written, indexed, read.
 
 Which shard an image goes to is decided by the first digits of its sha256, and inside a shard images stand in the order of their keys, so the bytes do
 not depend on who wrote when. Tar headers carry no time, owner or machine. `docs/formats.md` describes the files.
 
     python -m pipeline.shards verify runs/demo/shards
+    python -m pipeline.shards publish runs/demo/shards s3://bucket/demo
 """
 
 import argparse
@@ -14,18 +15,18 @@ import logging
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 
 from pipeline import files
+from pipeline.mix import ImagesConfig
+from pipeline.reencode import reencode
+from pipeline.storage import StorageError, open_folder
 
-logger = logging.getLogger(__name__)
-
-VERSION = 2
+VERSION = 3
 FORMAT = "polyalign-shards/1"
 KEY_DIGITS = 16
 
@@ -36,6 +37,8 @@ INDEX = pa.schema(
         ("extension", pa.string()),
         ("image_offset", pa.int64()),
         ("image_bytes", pa.int64()),
+        ("image_sha256", pa.string()),
+        ("delivered_bytes", pa.int64()),
         ("json_offset", pa.int64()),
         ("json_bytes", pa.int64()),
         ("text", pa.int32()),
@@ -98,29 +101,34 @@ def _member(name: str, data: bytes) -> tarfile.TarInfo:
 
 
 def write_shard(
-    path: Path, images: Iterable[ImageWithTexts], read_image: Callable[[dict[str, Any]], bytes]
+    path: Path,
+    images: Iterable[ImageWithTexts],
+    read_image: Callable[[dict[str, Any]], bytes],
+    smaller: ImagesConfig | None = None,
 ) -> pa.Table:
     """Write one tar of (image, texts) pairs, which must come sorted by the image's sha256; returns its rows of the index (schema INDEX).
 
-    An image is a row of the examples table; `read_image` gives its bytes.
+    An image is a row of the examples table; `read_image` gives its bytes, `smaller` says how they are re-encoded.
     """
     rows: list[dict[str, Any]] = []
     with files.written_aside(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
         for image, texts in images:
-            key, extension = image_key(image["image_sha256"]), image["image_format"]
-            picture = read_image(image)
+            key = image_key(image["image_sha256"])
+            size = image["image_width"], image["image_height"]
+            picture = reencode(read_image(image), image["image_format"], size, smaller)
+            stored_sha256 = hashlib.sha256(picture.data).hexdigest()
             description = {
                 "sha256": image["image_sha256"],
                 "file": image["image"],
-                "width": image["image_width"],
-                "height": image["image_height"],
+                "width": picture.width,
+                "height": picture.height,
                 "licence": image["licence"],
                 "credit": image["credit"],
             }
             text_rows = [{**{c: t[c] for c in TEXT_COLUMNS}, "scores": _rounded(t["scores"])} for t in texts]
             content = files.json_bytes({"image": description, "texts": text_rows})
             offsets = []
-            for name, data in ((f"{key}.{extension}", picture), (f"{key}.json", content)):
+            for name, data in ((f"{key}.{picture.extension}", picture.data), (f"{key}.json", content)):
                 offsets.append(tar.offset + tarfile.BLOCKSIZE)
                 tar.addfile(_member(name, data), io.BytesIO(data))
             for number, text in enumerate(texts):
@@ -128,9 +136,11 @@ def write_shard(
                     {
                         "shard": path.name,
                         "key": key,
-                        "extension": extension,
+                        "extension": picture.extension,
                         "image_offset": offsets[0],
-                        "image_bytes": len(picture),
+                        "image_bytes": len(picture.data),
+                        "image_sha256": stored_sha256,
+                        "delivered_bytes": picture.delivered_bytes,
                         "json_offset": offsets[1],
                         "json_bytes": len(content),
                         "text": number,
@@ -170,12 +180,14 @@ def write_index(folder: Path, parts: list[pa.Table]) -> pa.Table:
     return index
 
 
-def describe_shards(folder: Path, name: str, index: pa.Table, samples: pa.Table) -> dict[str, Any]:
-    """The manifest's account of tars and index that stand in `folder`: hashes and counts."""
+def describe_shards(
+    folder: Path, name: str, index: pa.Table, samples: pa.Table, smaller: ImagesConfig | None = None
+) -> dict[str, Any]:
+    """The manifest's account of tars and index that stand in `folder`: hashes and counts, and how images were re-encoded."""
     rows_of = Counter(index["shard"].to_pylist())
-    images_of = Counter(
-        shard for shard, _ in set(zip(index["shard"].to_pylist(), index["key"].to_pylist(), strict=True))
-    )
+    columns = (index[c].to_pylist() for c in ("shard", "key", "image_bytes", "delivered_bytes"))
+    images = set(zip(*columns, strict=True))
+    images_of = Counter(shard for shard, *_ in images)
     return {
         "format": FORMAT,
         "name": name,
@@ -192,6 +204,9 @@ def describe_shards(folder: Path, name: str, index: pa.Table, samples: pa.Table)
         "index": {"file": "index.parquet", "sha256": files.sha256_file(folder / "index.parquet")},
         "images": sum(images_of.values()),
         "samples": index.num_rows,
+        "reencoded": None if smaller is None else smaller.model_dump(mode="json"),
+        "image_bytes": sum(stored for *_, stored, _ in images),
+        "delivered_image_bytes": sum(delivered for *_, delivered in images),
         **{f"by_{c}": dict(sorted(Counter(samples[c].to_pylist()).items())) for c in ("language", "task", "source")},
     }
 
@@ -206,60 +221,38 @@ def read_sample(folder: Path, row: dict[str, Any]) -> tuple[bytes, dict[str, Any
     return picture, content["image"], content["texts"][row["text"]]
 
 
-def verify(folder: Path) -> Iterator[str]:
-    """Read everything back and yield what is wrong: hashes, members, JSON, images that do not decode, index rows that do not fit."""
-    manifest_path = folder / "manifest.json"
-    if not manifest_path.exists():
-        yield f"{manifest_path} is missing: the shards were not finished; run the flow again"
-        return
-    manifest = files.read_json(manifest_path)
-    if manifest.get("format") != FORMAT:
-        yield f"{manifest_path} has the format {manifest.get('format')!r}; this version reads {FORMAT}"
-        return
-    for name, sha256 in [(s["file"], s["sha256"]) for s in manifest["shards"]] + [
-        (manifest["index"]["file"], manifest["index"]["sha256"])
-    ]:
-        if not (folder / name).exists():
-            yield f"{folder / name} is missing"
-        elif files.sha256_file(folder / name) != sha256:
-            yield f"{folder / name} is not the file that was written: its sha256 differs from the manifest"
-    try:
-        index = files.read_table(folder / manifest["index"]["file"])
-    except (ValueError, OSError) as error:
-        yield str(error)
-        return
-    if index.num_rows != manifest["samples"]:
-        yield f"{folder / 'index.parquet'} has {index.num_rows:,} rows; the manifest says {manifest['samples']:,} samples"
-    seen: set[tuple[str, str]] = set()
-    for row in index.to_pylist():
-        where = f"{folder / row['shard']}, key {row['key']}, text {row['text']}"
-        try:
-            picture, _, text = read_sample(folder, row)
-            if text["id"] != row["id"]:
-                yield f"{where}: the index says {row['id']}, the tar has {text['id']}"
-            if (row["shard"], row["key"]) not in seen:
-                seen.add((row["shard"], row["key"]))
-                Image.open(io.BytesIO(picture)).load()
-        except (OSError, ValueError, KeyError, IndexError, SyntaxError) as error:
-            yield f"{where}: {type(error).__name__}: {error}"
-
-
 def main(arguments: list[str] | None = None) -> int:
+    from pipeline.publish import publish
+    from pipeline.verify import verify
+
     parser = argparse.ArgumentParser(prog="python -m pipeline.shards", description="Work on built shards.")
     commands = parser.add_subparsers(dest="command", required=True)
-    verify_parser = commands.add_parser("verify", help="read everything back; exit code 1 when something is wrong")
-    verify_parser.add_argument("folder", type=Path)
+    of_verify = commands.add_parser("verify", help="read everything back; exit code 1 when something is wrong")
+    of_verify.add_argument("folder", help="folder or URL of the shards")
+    of_publish = commands.add_parser("publish", help="copy finished shards to a URL; what is there already stays")
+    of_publish.add_argument("folder", type=Path, help="folder of the shards")
+    of_publish.add_argument("url", help="where to: s3://bucket/folder, a path …")
     options = parser.parse_args(arguments)
-    problems = 0
-    for problem in verify(options.folder):
-        problems += 1
-        sys.stdout.write(f"{problem}\n")
-    if problems:
-        sys.stdout.write(f"{problems} problems in {options.folder}\n")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        if options.command == "publish":
+            counts = publish(options.folder, options.url)
+            sys.stdout.write("{copied} files copied ({bytes:,} bytes), {kept} there already\n".format(**counts))
+            return 0
+        folder = open_folder(options.folder)
+        problems = 0
+        for problem in verify(folder):
+            problems += 1
+            sys.stdout.write(f"{problem}\n")
+        if problems:
+            sys.stdout.write(f"{problems} problems in {folder}\n")
+            return 1
+        manifest = json.loads(folder.read("manifest.json"))
+        sys.stdout.write(f"{folder} is whole: {manifest['images']:,} images, {manifest['samples']:,} samples\n")
+        return 0
+    except StorageError as error:
+        sys.stdout.write(f"{error}\n")
         return 1
-    manifest = files.read_json(options.folder / "manifest.json")
-    sys.stdout.write(f"{options.folder} is whole: {manifest['images']:,} images, {manifest['samples']:,} samples\n")
-    return 0
 
 
 if __name__ == "__main__":

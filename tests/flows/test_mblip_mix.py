@@ -17,8 +17,8 @@ from flows import steps
 from flows.run import open_run
 from pipeline import files
 from pipeline.languages import BY_NLLB, ENGLISH
-from pipeline.shards import verify
 from pipeline.stage import run_stage
+from pipeline.verify import verify
 from tests.pipeline.sources import published
 
 ROOT = Path(__file__).resolve().parents[2]

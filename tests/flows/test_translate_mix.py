@@ -26,7 +26,7 @@ from flows.run import RunLocked, locked
 from pipeline import files
 from pipeline.corpus import LEDGER, PLAN, SAMPLES
 from pipeline.quality import readmit
-from pipeline.shards import verify
+from pipeline.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20

@@ -11,7 +11,8 @@ from PIL import Image
 
 from pipeline import files, shards
 from pipeline.corpus import EXAMPLES, SAMPLES
-from pipeline.shards import main, verify
+from pipeline.shards import main
+from pipeline.verify import verify
 
 
 def picture(number, kind="PNG"):
@@ -94,6 +95,17 @@ def test_growth_moves_no_image_to_another_shard(build):
     assert where[0].items() <= where[1].items() and len(where[1]) == 12
 
 
+def test_growth_leaves_the_bytes_of_other_shards_as_they_are(build):
+    few, more = build("few", count=4, only=11), build("more", count=4, only=12)
+    new = {r["key"]: r["shard"] for r in files.read_table(more / "index.parquet").to_pylist()}
+    old = {r["key"] for r in files.read_table(few / "index.parquet").to_pylist()}
+    (grown,) = {shard for key, shard in new.items() if key not in old}
+    untouched = {name for name in contents(few) if name.endswith(".tar")} - {grown}
+    assert len(untouched) >= 2
+    for name in untouched:
+        assert (few / name).read_bytes() == (more / name).read_bytes()
+
+
 def test_webdataset_and_tar_read_them_as_they_are(build):
     folder = build("a")
     urls = [str(p) for p in sorted(folder.glob("*.tar"))]
@@ -129,6 +141,21 @@ def test_whole_shards_verify(build, capsys):
     assert "12 images, 24 samples" in capsys.readouterr().out
 
 
+def rewrite(folder, change):
+    """Write the first tar again with `change` made to its members, and a manifest that agrees: hashes alone find nothing."""
+    path = next(iter(sorted(folder.glob("*.tar"))))
+    with tarfile.open(path) as tar:
+        members = [(m, tar.extractfile(m).read()) for m in tar]
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for member, data in change(members):
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    manifest = files.read_json(folder / "manifest.json")
+    shard = next(s for s in manifest["shards"] if s["file"] == path.name)
+    shard |= {"sha256": files.sha256_file(path), "bytes": path.stat().st_size}
+    files.write_json(folder / "manifest.json", manifest)
+
+
 def flip(folder):
     path = next(folder.glob("*.tar"))
     data = bytearray(path.read_bytes())
@@ -145,8 +172,16 @@ def forget(folder):
     next(folder.glob("*.tar")).unlink()
 
 
+def add_a_stray_tar(folder):
+    (folder / "shard-00099.tar").write_bytes(next(folder.glob("*.tar")).read_bytes())
+
+
 def unfinish(folder):
     (folder / "manifest.json").unlink()
+
+
+def damage_manifest(folder):
+    (folder / "manifest.json").write_text("{")
 
 
 def damage_index(folder):
@@ -154,12 +189,70 @@ def damage_index(folder):
     path.write_bytes(path.read_bytes()[:-20])
 
 
-@pytest.mark.parametrize("fault", [flip, cut, forget, unfinish, damage_index])
+def miscount(folder):
+    manifest = files.read_json(folder / "manifest.json")
+    manifest["by_language"]["arb_Arab"] += 1
+    files.write_json(folder / "manifest.json", manifest)
+
+
+def drop_a_member(folder):
+    rewrite(folder, lambda members: members[1:])
+
+
+def add_a_member(folder):
+    rewrite(folder, lambda members: [*members, (tarfile.TarInfo("more.txt"), b"more")])
+
+
+def repeat_a_member(folder):
+    rewrite(folder, lambda members: [*members, members[-1]])
+
+
+def swap_pictures(folder):
+    def swap(members):
+        (a, x), (b, y) = members[0], members[2]
+        return [(a, y), members[1], (b, x), *members[3:]]
+
+    rewrite(folder, swap)
+
+
+def blacken(folder):
+    rewrite(folder, lambda members: [(members[0][0], b"\0" * len(members[0][1])), *members[1:]])
+
+
+def change_a_text(folder):
+    rewrite(folder, lambda members: [(m, d.replace(b"jpn_Jpan", b"fra_Latn")) for m, d in members])
+
+
+def break_a_json(folder):
+    rewrite(folder, lambda members: [members[0], (members[1][0], members[1][1][:-1] + b"?"), *members[2:]])
+
+
+FAULTS = {
+    flip: "sha256",
+    cut: "no whole tar",
+    forget: "is missing",
+    add_a_stray_tar: "shard-00099.tar is not in the manifest",
+    unfinish: "run the flow again",
+    damage_manifest: "is not JSON",
+    damage_index: "index.parquet is damaged",
+    miscount: "texts of language arb_Arab in the index",
+    drop_a_member: "has no member",
+    add_a_member: "has the member more.txt, which is not in the index",
+    repeat_a_member: "twice",
+    swap_pictures: "is not the one that was written",
+    blacken: "can't be decoded",
+    change_a_text: "the tar has",
+    break_a_json: "no sample's JSON",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_verify_names_each_fault_and_exits_with_1(build, capsys, fault):
     folder = build("a")
     fault(folder)
     assert main(["verify", str(folder)]) == 1
-    assert str(folder) in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert str(folder) in said and FAULTS[fault] in said, said
 
 
 def test_an_image_that_changed_since_it_was_read_is_refused(tmp_path):
