@@ -6,7 +6,8 @@ some of which are sentences to translate and the rest are kept as they are: line
 replace the sentences by their translations, join, and the text is translated.
 
 Sentences are found by pysbd, which is rule-based, MIT-licensed and needs no model. Where it does not return the text unchanged (it normalises some
-characters), the span stays one sentence.
+characters), the span stays one sentence. Its time grows with the square of the length, so a span of more than a few thousand characters is first cut
+at a sentence's end.
 """
 
 import re
@@ -16,7 +17,10 @@ from typing import NamedTuple
 
 import pysbd
 
-VERSION = 1
+VERSION = 2
+
+LONGEST_AT_ONCE = 2000
+"""Characters from which on a span is cut at the next plain end of a sentence before pysbd sees it."""
 
 
 class Piece(NamedTuple):
@@ -37,6 +41,8 @@ KEPT = re.compile(
 OPTION = re.compile(r"(?:(?<=\s)|^)\(?([A-H])[.):]\s+")
 LETTER = re.compile(r"[^\W\d_]")
 SENTENCE_END = re.compile(r"[.!?…。！？։؟۔।]+[\"'”’»)\]]*\s")
+
+PLAIN_END = re.compile(r"[.!?…]+[\"'”’»)\]]*\s+(?=[A-Z])")
 
 
 class _Splitter(threading.local):
@@ -91,6 +97,22 @@ def _sentences(span: str) -> list[Piece]:
 
 
 def _split(span: str) -> list[str]:
+    return [sentence for stretch in _stretches(span) for sentence in _split_stretch(stretch)]
+
+
+def _stretches(span: str) -> Iterator[str]:
+    start = 0
+    while len(span) - start > 2 * LONGEST_AT_ONCE:
+        earliest, latest = start + LONGEST_AT_ONCE, start + 2 * LONGEST_AT_ONCE
+        end = PLAIN_END.search(span, earliest, latest) or SENTENCE_END.search(span, earliest)
+        if end is None:
+            break
+        yield span[start : end.end()]
+        start = end.end()
+    yield span[start:]
+
+
+def _split_stretch(span: str) -> list[str]:
     if not SENTENCE_END.search(span):
         return [span]
     sentences: list[str] = [str(s) for s in _splitter.segmenter.segment(span)]

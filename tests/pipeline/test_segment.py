@@ -64,3 +64,12 @@ def test_a_single_letter_is_an_option_only_beside_others():
         "Vitamin A. It is good."
     ) == ["Vitamin A. It is good."]
     assert sentences("A. red B. blue") == ["red", "blue"]
+
+
+@pytest.mark.parametrize("unit", ["A brown dog runs over the grass. ", '"One. ', "a dog, "])
+def test_a_hundred_thousand_characters_are_cut_in_seconds_and_rejoined(unit):
+    text = unit * (100_000 // len(unit))
+    pieces = segment(text)
+    assert "".join(p.text for p in pieces) == text
+    if unit.startswith("A"):
+        assert {p.text for p in pieces if p.is_sentence} == {unit.strip()}
