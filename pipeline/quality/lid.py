@@ -426,6 +426,13 @@ class Identifier:
         values[:, 2] = probabilities[:, number[ENGLISH]]
         return labels, np.round(values, 4)
 
+    def first_label_fits(self, texts: Column, contract: Contract) -> np.ndarray:
+        """bool [texts]: the first identifier's likeliest label is the language or one that it is confused with, or there are no letters. A quick
+        yes, thirty times as fast as `judge_column`; a no decides nothing."""
+        voter = self.voters[0]
+        own = {self._own_label(voter, BY_NLLB[x]) if x in BY_NLLB else x for x in contract.accepted}
+        return np.array([not line or voter.vote(line)[0][0] in own for line in _lines(texts)], dtype=bool)
+
     @cached_property
     def _groups(self) -> list[tuple[str, ...]]:
         """Each language with those that it is confused with, and every class that is in no row."""

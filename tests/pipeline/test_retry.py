@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.mix import TranslationConfig
-from pipeline.retry import CLAUSES, FIRST, GAVE_UP, Output, clauses, climb, fault
+from pipeline.retry import CLAUSES, FIRST, GAVE_UP, Output, clauses, climb, faults
 from pipeline.translate import load_engine
 
 LOOP = Output("ja ja ja ja ja ja ja ja", "translated", -1.0, 0)
@@ -23,11 +23,25 @@ GOOD = Output("Ein Hund läuft.", "translated", -0.5, 0)
         ("A dog runs.", "Ein Hund läuft.", "rus_Cyrl", "wrong_script"),
         ("A dog runs.", "собака собака собака собака собака", "rus_Cyrl", "repetition"),
         ("A dog runs.", " ", "deu_Latn", "empty"),
+        (
+            "A dog runs over the green grass.",
+            "Un chien court sur l'herbe verte du jardin.",
+            "deu_Latn",
+            "wrong_language",
+        ),
+        (
+            "A dog runs over the green grass.",
+            "En hund løber over det grønne græs.",
+            "nob_Latn",
+            None,
+        ),  # Danish: of one group
+        ("A dog runs over the green grass.", "A brown dog is running on the grass now.", "deu_Latn", "wrong_language"),
+        ("A dog runs.", "Le chien court.", "deu_Latn", None),  # too short to tell
     ],
 )
 def test_visible_faults_are_seen_and_good_text_is_left_alone(source, text, language, expected):
-    assert fault(source, Output(text, "translated", -1.0, 0), language) == expected
-    assert fault(source, Output(text, "unfinished", -1.0, 0), language) == "unfinished"
+    outputs = [Output(text, status, -1.0, 0) for status in ("translated", "unfinished")]
+    assert faults([source] * 2, outputs, [language] * 2) == [expected, "unfinished"]
 
 
 def run(sentence, answers):
