@@ -38,6 +38,7 @@ def dry_run(run: Run, write: Callable[[str], Any]) -> None:
     tasks = ", ".join(f"{n} {task}" for task, n in Counter(examples["task"].to_pylist()).items())
     model = (
         f"{run.mix.translation.model}, {run.engine.compute_type} on {run.engine.device}, beam {run.engine.beam_size}"
+        f"{', with vocabulary maps' if run.engine.maps else ''}"
     )
     write(f"{run.mix.name}: {examples.num_rows:,} examples ({tasks}), {unusable:,} unusable\nmodel {model}\n\n")
     table = overview(examples, plan, run.mix.languages, run.mix.sources)
@@ -61,9 +62,7 @@ def dry_run(run: Run, write: Callable[[str], Any]) -> None:
         write(f"and {megabytes:,.1f} MB more in the memory.\n")
     if cost.too_long:
         limit = run.engine.max_source_tokens
-        write(
-            f"WARNING: {cost.too_long:,} sentences have more than {limit} tokens; their samples will go to the ledger as too_long.\n"
-        )
+        write(f"{cost.too_long:,} sentences have more than {limit} tokens and will be translated in parts.\n")
     if lacking := {code: share for code, share in cost.unknown_share.items() if share >= 0.05}:
         worst = ", ".join(f"{BY_NLLB[c].name} {s:.0%}" for c, s in sorted(lacking.items(), key=lambda x: -x[1])[:8])
         write(

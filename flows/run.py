@@ -124,6 +124,7 @@ class Run:
                 "licence": self.mix.translation.licence,
                 "compute_type": self.engine.compute_type,
                 "beam_size": self.engine.beam_size,
+                **({"vocabulary_maps": self.engine.maps.fingerprint} if self.engine.maps else {}),
             },
             "identifier": {
                 "name": self.identifier.name,

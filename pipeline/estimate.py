@@ -7,7 +7,7 @@ hours than after them.
 
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -31,7 +31,7 @@ class Estimate:
     unknown_share: dict[str, float]
     """Share of the probed sentences whose output has an unknown token, by language."""
     too_long: int
-    """Sentences with more tokens than the engine takes; they will not be translated."""
+    """Sentences with more tokens than the engine takes; they will be translated in parts."""
 
     @property
     def seconds(self) -> float:
@@ -44,16 +44,12 @@ class Estimate:
 def estimate(engine: Engine, requests: pa.Table, probe_sentences: int = PROBE_SENTENCES) -> Estimate:
     """Tokenise all requests (schema REQUESTS) and decode a sample of them."""
     texts = sorted(set(requests["text"].to_pylist()))
-    lengths = (
-        {text: len(e.ids) for text, e in zip(texts, engine.tokenizer(texts).encodings, strict=True)} if texts else {}
-    )
+    lengths = dict(zip(texts, engine.token_counts(texts), strict=True))
     tokens: Counter[str] = Counter()
     by_language: dict[str, list[tuple[str, str]]] = defaultdict(list)
     too_long = 0
     for row in requests.to_pylist():
-        if lengths[row["text"]] > engine.max_source_tokens:
-            too_long += 1
-            continue
+        too_long += lengths[row["text"]] > engine.max_source_tokens
         tokens[row["language"]] += lengths[row["text"]]
         by_language[row["language"]].append((row["key"], row["text"]))
     each = max(1, probe_sentences // max(1, len(by_language)))
@@ -61,18 +57,34 @@ def estimate(engine: Engine, requests: pa.Table, probe_sentences: int = PROBE_SE
     if not sample:
         return Estimate(dict(tokens), 0.0, 0, {}, too_long)
     languages, keys, sentences = (list(column) for column in zip(*sample, strict=True))
-    engine.translate(keys[:1], sentences[:1], languages[:1])  # loads the weights
-    start = time.perf_counter()
-    found = engine.translate(keys, sentences, languages)
-    seconds = time.perf_counter() - start
+    plain = (
+        replace(engine, maps=None) if engine.maps else engine
+    )  # each language with a map loads the model anew, which must not count here
+    seconds, found = _timed(plain, keys, sentences, languages)
     seen, unknown = (
         Counter(languages),
         Counter(x for x, n in zip(languages, found["unknown_tokens"].to_pylist(), strict=True) if n),
     )
+    seconds_per_token = seconds / sum(lengths[s] for s in sentences)
+    if engine.maps:
+        largest = max(tokens, key=lambda language: (tokens[language], language))
+        mine = sorted(by_language[largest])[:probe_sentences]
+        keys, sentences = [k for k, _ in mine], [s for _, s in mine]
+        seconds_per_token = _timed(engine, keys, sentences, [largest] * len(mine))[0] / sum(
+            lengths[s] for s in sentences
+        )
     return Estimate(
         tokens=dict(tokens),
-        seconds_per_token=seconds / sum(lengths[s] for s in sentences),
+        seconds_per_token=seconds_per_token,
         probed=len(sample),
         unknown_share={language: unknown[language] / seen[language] for language in seen},
         too_long=too_long,
     )
+
+
+def _timed(engine: Engine, keys: list[str], sentences: list[str], languages: list[str]) -> tuple[float, pa.Table]:
+    """(seconds, translations), without the time to load the weights."""
+    engine.translate(keys[:1], sentences[:1], languages[:1])
+    start = time.perf_counter()
+    found = engine.translate(keys, sentences, languages)
+    return time.perf_counter() - start, found

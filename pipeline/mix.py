@@ -99,7 +99,9 @@ class TranslationConfig(Section):
     retry: bool = True
     """Decode outputs that loop, copy, are empty or in the wrong script again, with a beam and then with repetition control."""
     max_source_tokens: Annotated[int, Field(ge=8, le=1024)] = 200
-    """A longer sentence is not translated: its samples go to the ledger as too_long. NLLB was trained on single sentences."""
+    """A longer sentence is translated in parts: NLLB was trained on single sentences."""
+    vocabulary_maps: Path | None = None
+    """Tokens that each language may use, made by `python -m pipeline.vocabulary`: faster on a CPU, at a price in quality that its `compare` tells."""
     batch_tokens: Annotated[int, Field(ge=64)] = 4096
     block_sentences: Annotated[int, Field(ge=1)] = 4000
     """Sentences in one task of the flow. About a minute's work is right."""
@@ -245,7 +247,9 @@ def _resolve(mix: Mix, folder: Path) -> Mix:
                     "images": [folder / p for p in mix.exclude.images],
                 }
             ),
-            "translation": mix.translation.model_copy(update={"model": model}),
+            "translation": mix.translation.model_copy(
+                update={"model": model, "vocabulary_maps": near(mix.translation.vocabulary_maps)}
+            ),
             "quality": mix.quality.model_copy(
                 update={"policy": near(mix.quality.policy), "identifier": near(mix.quality.identifier)}
             ),

@@ -4,8 +4,11 @@ CTranslate2 because it is several times faster than transformers on the same cor
 converted CTranslate2 folder, a Hugging Face folder or a hub id; the last two are converted once into a cache, named by their content.
 
 What is promised: a sentence's translation depends on the sentence, the language, the model and the decoding settings (up to the rounding of
-different batch shapes); a sentence that is longer than the model was trained for is reported, never cut; a translation that hit the length
-limit says so. An output with a visible fault is decoded again by the ladder of `retry.py`.
+different batch shapes). A sentence that is longer than the model was trained for is translated in parts (`split.py`) or, where it has none, reported:
+never truncated. A translation that hit the length limit says so. An output with a visible fault is decoded again by the ladder of `retry.py`.
+
+Sentences of like length go together, the longest first, and every group is handed to CTranslate2 before the first is waited for: its workers are
+busy until the last. With vocabulary maps (`vocabulary.py`) a group has one language, and the model is loaded for one language at a time.
 """
 
 import argparse
@@ -14,8 +17,10 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,17 +33,21 @@ from pipeline.corpus import TRANSLATIONS
 from pipeline.languages import ENGLISH
 from pipeline.memory import Memory
 from pipeline.mix import TranslationConfig
-from pipeline.retry import FIRST, LADDER, Output, Rung, climb
+from pipeline.retry import FIRST, LADDER, SPLIT, Output, Rung, climb, join_outputs
+from pipeline.split import split_long
+from pipeline.vocabulary import VocabularyMaps, folder_with_map, read_maps
 
 if TYPE_CHECKING:
     import ctranslate2
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 LENGTH_CLASS = 16
 """Sentences are decoded together with those whose source has about as many tokens: the same multiple of this."""
+
+TEXTS_AT_ONCE = 10_000
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -169,6 +178,15 @@ def folder_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+class _Mapped:
+    """The one model that is loaded with a vocabulary map."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.language = ""
+        self.translator: ctranslate2.Translator | None = None
+
+
 @dataclass(frozen=True)
 class Engine:
     """A loaded model and its decoding settings. Make it with `load_engine`."""
@@ -183,6 +201,7 @@ class Engine:
     threads: int
     retry: bool = True
     device_index: tuple[int, ...] = (0,)
+    maps: VocabularyMaps | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -195,6 +214,7 @@ class Engine:
             "source_language": ENGLISH,
             "max_source_tokens": self.max_source_tokens,
             "retry": [list(rung) for rung in LADDER] if self.retry else [],
+            **({"vocabulary_maps": self.maps.fingerprint} if self.maps else {}),
         }
 
     @property
@@ -210,16 +230,45 @@ class Engine:
 
     @cached_property
     def translator(self) -> "ctranslate2.Translator":
+        """The model without a map."""
+        return self._load(self.folder)
+
+    def _load(self, folder: Path) -> "ctranslate2.Translator":
         import ctranslate2
 
         inter, intra = (self.threads, 1) if self.device == "cpu" else (1, 0)
         return ctranslate2.Translator(
-            str(self.folder),
+            str(folder),
             device=self.device,
+            device_index=list(self.device_index),
             compute_type=self.compute_type,
             inter_threads=inter,
             intra_threads=intra,
         )
+
+    @contextmanager
+    def _translator_for(self, language: str) -> Iterator["ctranslate2.Translator"]:
+        """The model with the map of a language ("": without), for one thread at a time: another language's weights take its place."""
+        if not language:
+            yield self.translator
+            return
+        with self._mapped.lock:
+            if self._mapped.language != language:
+                self._mapped.translator = None
+                assert self.maps is not None
+                folder = folder_with_map(self.folder, self.fingerprint, self.maps, language, cache_folder())
+                self._mapped.translator, self._mapped.language = self._load(folder), language
+            assert self._mapped.translator is not None
+            yield self._mapped.translator
+
+    @cached_property
+    def _mapped(self) -> "_Mapped":
+        return _Mapped()
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        vocabulary: dict[str, int] = self.tokenizer.get_vocab()
+        return vocabulary
 
     def check_languages(self, languages: Sequence[str]) -> None:
         """Raises ModelError that lists the languages that the model has no code for."""
@@ -228,64 +277,121 @@ class Engine:
             raise ModelError(
                 f"The translation model {self.folder} has no language code {', '.join(missing)}. Leave them out of the mix."
             )
+        if self.maps and (unmapped := [code for code in languages if code not in self.maps.tokens]):
+            logger.warning(
+                "%d languages have no vocabulary map and are decoded over the whole vocabulary: %s",
+                len(unmapped),
+                ", ".join(unmapped),
+            )
 
     def translate(self, keys: Sequence[str], texts: Sequence[str], languages: str | Sequence[str]) -> pa.Table:
         """Translate English sentences, all into one language or each into its own. Returns a table (schema TRANSLATIONS) in the order
         given."""
         targets = [languages] * len(texts) if isinstance(languages, str) else list(languages)
-        first = self._decode(texts, targets, Rung(FIRST, self.beam_size))
-        outputs = climb(texts, targets, first, self._decode) if self.retry else [(o, FIRST) for o in first]
-        rows = [(k, t, *output, rung) for k, t, (output, rung) in zip(keys, texts, outputs, strict=True)]
+        pieces = [self._parts(text) for text in texts]
+        parts = [part for sentence in pieces for part in sentence[::2]]
+        languages_of_parts = [target for target, sentence in zip(targets, pieces, strict=True) for _ in sentence[::2]]
+        first = self._decode(parts, languages_of_parts, Rung(FIRST, self.beam_size))
+        climbed = iter(
+            climb(parts, languages_of_parts, first, self._decode) if self.retry else [(o, FIRST) for o in first]
+        )
+        rows = []
+        for key, text, sentence in zip(keys, texts, pieces, strict=True):
+            mine = [next(climbed) for _ in sentence[::2]]
+            output, rung = mine[0] if len(mine) == 1 else (join_outputs([o for o, _ in mine], sentence[1::2]), SPLIT)
+            rows.append((key, text, *output, rung))
         columns = list(zip(*rows, strict=True)) or [()] * len(TRANSLATIONS)
         return pa.table(
             [pa.array(c, type=f.type) for c, f in zip(columns, TRANSLATIONS, strict=True)], schema=TRANSLATIONS
         )
 
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Source tokens of each text, the language code and the end token included."""
+        starts = range(0, len(texts), TEXTS_AT_ONCE)
+        return [
+            len(e)
+            for start in starts
+            for e in self.tokenizer(list(texts[start : start + TEXTS_AT_ONCE]), verbose=False).encodings
+        ]
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        return [e.tokens for e in self.tokenizer(list(texts), verbose=False).encodings] if texts else []
+
+    def _parts(self, text: str) -> list[str]:
+        """The text, or its parts and what stands between them where it is too long for the model."""
+        special = self.tokenizer.num_special_tokens_to_add()
+        if len(text) < self.max_source_tokens - special:  # hardly a token has less than one character
+            return [text]
+        return split_long(
+            text, self.max_source_tokens - special, lambda units: [n - special for n in self.token_counts(units)]
+        )
+
     def _decode(self, texts: Sequence[str], languages: Sequence[str], rung: Rung) -> list[Output]:
-        tokens: list[list[str]] = [e.tokens for e in self.tokenizer(list(texts)).encodings] if texts else []
-        classes: dict[int, list[int]] = {}
+        tokens = self._tokens(texts)
+        groups: dict[tuple[int, str], list[int]] = {}
         for i, sentence in enumerate(tokens):
             if len(sentence) <= self.max_source_tokens:
-                classes.setdefault(max_target_tokens(len(sentence)), []).append(i)
+                groups.setdefault(self._group(len(sentence), languages[i]), []).append(i)
         outputs = [Output("", "too_long", 0.0, 0)] * len(tokens)
-        for limit, members in sorted(classes.items()):
-            results = self.translator.translate_batch(
-                [tokens[i] for i in members],
-                target_prefix=[[languages[i]] for i in members],
-                beam_size=rung.beam_size,
-                no_repeat_ngram_size=rung.no_repeat_ngram_size,
-                repetition_penalty=rung.repetition_penalty,
-                max_batch_size=self.batch_tokens,
-                batch_type="tokens",
-                max_input_length=0,
-                max_decoding_length=limit,
-                return_scores=True,
-                return_end_token=True,
-            )
-            for i, result in zip(members, results, strict=True):
-                outputs[i] = self._read(result.hypotheses[0], result.scores[0], languages[i])
+        for mapped in sorted({language for _, language in groups}):
+            with self._translator_for(mapped) as translator:
+                waiting: list[tuple[int, Any]] = []
+                for (length, language), members in sorted(groups.items(), reverse=True):
+                    if language == mapped:
+                        results = translator.translate_batch(
+                            [tokens[i] for i in members],
+                            target_prefix=[[languages[i]] for i in members],
+                            beam_size=rung.beam_size,
+                            no_repeat_ngram_size=rung.no_repeat_ngram_size,
+                            repetition_penalty=rung.repetition_penalty,
+                            max_batch_size=self.batch_tokens,
+                            batch_type="tokens",
+                            use_vmap=bool(mapped),
+                            max_input_length=0,
+                            max_decoding_length=max_target_tokens(length),
+                            return_scores=True,
+                            return_end_token=True,
+                            asynchronous=True,
+                        )
+                        waiting += zip(members, results, strict=True)
+                done = [(i, result.result()) for i, result in waiting]
+            read = self._read([(r.hypotheses[0], r.scores[0], languages[i]) for i, r in done])
+            for (i, _), output in zip(done, read, strict=True):
+                outputs[i] = output
         return outputs
 
-    def _read(self, hypothesis: list[str], score: float, language: str) -> Output:
-        end = self.tokenizer.eos_token
-        finished = bool(hypothesis) and hypothesis[-1] == end
-        words = [t for t in hypothesis if t not in (end, language)]
-        ids = self.tokenizer.convert_tokens_to_ids(words)
-        text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
-        unknown = sum(t == self.tokenizer.unk_token for t in words)
-        return Output(text, "translated" if finished else "unfinished", round(score, 4), unknown)
+    def _group(self, length: int, language: str) -> tuple[int, str]:
+        """What is decoded in one call: sentences of a class of lengths and, with a map, of one language."""
+        mapped = language if self.maps and language in self.maps.tokens else ""
+        return -(-length // LENGTH_CLASS) * LENGTH_CLASS, mapped
+
+    def _read(self, decoded: Sequence[tuple[list[str], float, str]]) -> list[Output]:
+        """(hypothesis, score, language) -> outputs."""
+        end, unknown = self.tokenizer.eos_token, self._ids[self.tokenizer.unk_token]
+        ids = [[self._ids.get(t, unknown) for t in words if t not in (end, language)] for words, _, language in decoded]
+        texts = self.tokenizer.backend_tokenizer.decode_batch(ids, skip_special_tokens=True)
+        return [
+            Output(
+                text.strip(),
+                "translated" if words and words[-1] == end else "unfinished",
+                round(score, 4),
+                mine.count(unknown),
+            )
+            for (words, score, _), mine, text in zip(decoded, ids, texts, strict=True)
+        ]
 
 
 @cache
 def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine:
     """Find, convert if needed, and describe the model of a mix; its weights are loaded when first used. Cached per process.
 
-    `threads`: CPU threads for decoding, by default the cores that this process may use. Raises ModelError.
+    `threads`: CPU threads for decoding, by default the cores that this process may use. Raises ModelError, and VocabularyError for maps that can't
+    be used.
     """
     device = choose_device(config.device)
     compute_type = choose_compute_type(config.compute_type, device)
     folder = find_model(config.model, compute_type)
-    return Engine(
+    engine = Engine(
         folder=folder,
         fingerprint=folder_fingerprint(folder),
         device=device,
@@ -297,6 +403,9 @@ def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine
         retry=config.retry,
         device_index=config.device_index if device == "cuda" else (0,),
     )
+    if config.vocabulary_maps is None:
+        return engine
+    return replace(engine, maps=read_maps(config.vocabulary_maps, engine.tokenizer))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -320,13 +429,19 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--beam-size", type=int, default=1)
     parser.add_argument("--compute-type", default="auto")
+    parser.add_argument("--vocabulary-maps", type=Path, help="a file made by python -m pipeline.vocabulary")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         languages = own_text.target_languages(options.to)
         own_text.check_output(options.source, options.out, languages)
         found = own_text.read_texts(options.source, options.column)
-        config = TranslationConfig(model=options.model, beam_size=options.beam_size, compute_type=options.compute_type)
+        config = TranslationConfig(
+            model=options.model,
+            beam_size=options.beam_size,
+            compute_type=options.compute_type,
+            vocabulary_maps=options.vocabulary_maps,
+        )
         engine = load_engine(config)
         engine.check_languages(languages)
         memory = Memory(options.memory, engine.key, {"model": options.model, **engine.settings})

@@ -21,9 +21,9 @@ def engine(demo_model):
 def test_tokens_are_counted_and_what_is_too_long_is_told(engine):
     few = requests(("deu_Latn", "lion"), ("deu_Latn", "red apple"), ("zho_Hans", "lion"), ("zho_Hans", "word " * 100))
     cost = estimate(engine, few)
-    lengths = [len(engine.tokenizer(t).input_ids) for t in ("lion", "red apple")]
-    assert cost.tokens == {"deu_Latn": sum(lengths), "zho_Hans": lengths[0]}
-    assert (cost.probed, cost.too_long) == (3, 1)
+    lengths = [len(engine.tokenizer(t).input_ids) for t in ("lion", "red apple", "word " * 100)]
+    assert cost.tokens == {"deu_Latn": sum(lengths[:2]), "zho_Hans": lengths[0] + lengths[2]}
+    assert (cost.probed, cost.too_long) == (4, 1)
     assert cost.seconds_per_token > 0
     assert cost.seconds == pytest.approx(cost.seconds_of("deu_Latn") + cost.seconds_of("zho_Hans"))
 

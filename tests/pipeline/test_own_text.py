@@ -77,7 +77,7 @@ def test_a_second_run_translates_nothing(run, tmp_path, monkeypatch):
 
 
 def test_a_text_that_can_not_be_translated_is_empty_and_reported(run, tmp_path, caplog):
-    (tmp_path / "a.txt").write_text("lion\n" + "word " * 2000 + "\nlion\n", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("lion\ne" + "\u0301" * 2000 + "\nlion\n", encoding="utf-8")
     lines = run("a.txt", "b.txt", "--to", "de", code=1).read_text(encoding="utf-8").split("\n")
     assert lines[0] and lines[0] == lines[2] and lines[1] == ""
     assert "row 2, deu_Latn: too_long" in caplog.text

@@ -7,6 +7,7 @@ import pytest
 from pipeline.corpus import TRANSLATIONS
 from pipeline.mix import TranslationConfig
 from pipeline.quality.script import script_share
+from pipeline.retry import SPLIT
 from pipeline.translate import ModelError, choose_compute_type, find_model, load_engine, max_target_tokens
 
 NAMES = ["dog face", "red apple", "rocket", "fire engine", "butterfly", "four leaf clover", "lion"]
@@ -40,9 +41,20 @@ def test_the_order_and_company_of_sentences_change_nothing(engine):
     assert together == backwards == alone
 
 
-def test_a_sentence_that_is_too_long_is_reported_and_not_cut(demo_model):
+def test_a_sentence_that_is_too_long_is_translated_in_parts_and_says_so(demo_model):
     engine = load_engine(TranslationConfig(model=str(demo_model), max_source_tokens=20), threads=1)
-    table = engine.translate(["a", "b"], ["word " * 100, "lion"], "deu_Latn")
+    long = "red apple, " + "dog face " * 20 + "lion"
+    table = engine.translate(["a", "b"], [long, "lion"], "deu_Latn")
+    assert table["status"].to_pylist() == ["translated", "translated"]
+    assert table["rung"].to_pylist() == [SPLIT, "first"]
+    whole = load_engine(TranslationConfig(model=str(demo_model), max_source_tokens=20, retry=False), threads=1)
+    apple, *_, lion = (whole.translate(["x"], [p], "deu_Latn")["text"][0].as_py() for p in whole._parts(long)[::2])
+    assert table["text"][0].as_py().startswith(apple) and table["text"][0].as_py().endswith(lion)
+
+
+def test_what_has_no_shorter_parts_is_reported_and_not_cut(engine):
+    one_character = "e" + "\u0301" * 2000
+    table = engine.translate(["a", "b"], [one_character, "lion"], "deu_Latn")
     assert table["status"].to_pylist() == ["too_long", "translated"]
     assert table["text"][0].as_py() == ""
 
