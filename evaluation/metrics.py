@@ -43,10 +43,9 @@ def caption_scores(
     _, cider = Cider().compute_score(expected, predicted)
     _, rouge = Rouge().compute_score(expected, predicted)
     bleu, _ = Bleu(4).compute_score(expected, predicted, verbose=0)
-    has_words = np.array([bool(words) for words in outputs])
     return {
-        "cider": 100 * np.where(has_words, np.nan_to_num(np.asarray(cider, float)), 0.0),
-        "rouge_l": 100 * np.where(has_words, np.nan_to_num(np.asarray(rouge, float)), 0.0),
+        "cider": 100 * np.asarray(cider, float),
+        "rouge_l": 100 * np.asarray(rouge, float),
         "bleu_4": np.array([100 * bleu[3]]),
     }
 

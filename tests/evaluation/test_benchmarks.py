@@ -54,7 +54,7 @@ def test_marvl_has_a_left_and_a_right_image_whose_names_may_be_decomposed(tmp_pa
     items = benchmarks.read("marvl", tmp_path, ["tr"])
     assert [x.answers for x in items] == [("yes",), ("no",)]
     assert [path.name for path in items[0].images] == ["12-0.jpg", "12-11.jpg"]
-    assert all(path.is_file() for path in items[0].images)
+    assert all(path.is_file() for path in items[0].images) and items[0].group == concept
 
 
 def test_xflickrco_has_ids_of_two_kinds(tmp_path):
@@ -63,6 +63,8 @@ def test_xflickrco_has_ids_of_two_kinds(tmp_path):
         {"sentences": ["矢印"], "id": 369771, "img_path": "COCO_val2014_000000369771.jpg"})  # fmt: skip
     items = benchmarks.read("xflickrco", tmp_path, ["ja"])
     assert [(x.id, x.answers) for x in items] == [("ja/1007", ("犬", "白い犬")), ("ja/369771", ("矢印",))]
+    folder = tmp_path / "iglue/datasets/flickr30k/flickr_images"
+    assert [x.images for x in items] == [(folder / "1007.jpg",), (folder / "COCO_val2014_000000369771.jpg",)]
 
 
 def test_xm3600_takes_captions_as_they_are_and_not_the_tokenized_ones(tmp_path):
@@ -108,7 +110,10 @@ def test_pope_has_three_settings_and_chair_only_the_chosen_images(tmp_path):
     row = {"question_id": 1, "image": "COCO_val2014_1.jpg", "text": "Is there a dog in the image?", "label": "yes"}
     for setting in ("random", "popular", "adversarial"):
         put(tmp_path / f"pope/output/coco/coco_pope_{setting}.json", row, {**row, "question_id": 2, "label": "no"})
-    assert [x.id for x in benchmarks.read("pope", tmp_path)][::2] == ["en/random/1", "en/popular/1", "en/adversarial/1"]
+    items = benchmarks.read("pope", tmp_path)
+    assert [x.id for x in items][::2] == ["en/random/1", "en/popular/1", "en/adversarial/1"]
+    assert [x.answers for x in items[:2]] == [("yes",), ("no",)]
+    assert items[0].images == (tmp_path / "pope/val2014/COCO_val2014_1.jpg",)
     path = tmp_path / "chair/segmentation/coco_ground_truth_segmentation.json"
     put(path, {"image": "a.jpg", "objects": ["dog"]}, {"image": "b.jpg", "objects": []})
     assert len(benchmarks.read("chair", tmp_path)) == 2

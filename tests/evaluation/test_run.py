@@ -12,7 +12,7 @@ from evaluation import benchmarks, report
 from evaluation.ask import load
 from evaluation.evaluate import evaluate, main, select
 from evaluation.protocols import PROTOCOLS, Protocol, labels_of
-from evaluation.records import BenchmarkError
+from evaluation.records import BenchmarkError, Item
 from evaluation.run import answer, predict, read_predictions
 from evaluation.score import score
 from model.generate import Decoding
@@ -230,3 +230,40 @@ def test_the_house_rules_hold_here():
         }
         assert not imported & {"pickle", "dill", "joblib", "flows", "prefect"}, path
         assert "torch.load(" not in path.read_text(encoding="utf-8"), path
+
+
+def sentences(code: str, *texts: str) -> list[Item]:
+    return [Item(f"{code}/{i}", code, (), "", (text,), "one image") for i, text in enumerate(texts)]
+
+
+def test_language_fidelity_tells_the_language_asked_for_from_another_of_the_same_script():
+    german = "Ein brauner Hund läuft über den nassen Sand und trägt einen Stock."
+    english = "A brown dog runs over the wet sand and carries a long stick."
+    items = sentences("de", german, german, english, english)
+    said = {item.id: {"output": text} for item, text in zip(items, (german, english, german, english), strict=True)}
+    result = score("xflickrco", items, said, PROTOCOLS["polyalign"])["by_language"]["de"]
+    assert result["in_language"] == 50 and result["in_script"] == 100 and result["check"] != "unverified"
+    croatian = [dataclasses.replace(item, code="hr", id=f"hr/{i}") for i, item in enumerate(items)]
+    said = {item.id: {"output": german} for item in croatian}
+    assert score("xm3600", croatian, said, PROTOCOLS["polyalign"])["by_language"]["hr"]["in_language"] is None
+
+
+def test_intervals_of_captions_and_answers_draw_images_and_not_items():
+    """All items are about one image, so there is nothing to draw: the interval is the mean."""
+    for name, items in (
+        ("xflickrco", sentences("de", "ein Hund", "zwei Katzen")),
+        ("maxm", sentences("fr", "un chat", "chien")),
+    ):
+        said = {items[0].id: {"output": items[0].answers[0]}, items[1].id: {"output": "Haus"}}
+        result = score(name, items, said, PROTOCOLS["polyalign"])
+        values = result["by_language"][items[0].code]
+        assert values[result["metric"]] > 0 and values["interval"] == [round(values[result["metric"]], 2)] * 2
+
+
+def test_answers_are_cleaned_as_the_protocol_says_and_outputs_that_are_no_label_are_counted():
+    items = [dataclasses.replace(item, answers=("yes",)) for item in sentences("en", "a", "b", "c")]
+    said = {item.id: {"output": text} for item, text in zip(items, ("The yes.", "yes", "perhaps"), strict=True)}
+    cleaned = score("marvl", items, said, PROTOCOLS["mblip"])["by_language"]["en"]
+    assert cleaned["accuracy"] == pytest.approx(200 / 3) and cleaned["not_a_label"] == pytest.approx(100 / 3)
+    as_it_is = score("marvl", items, said, PROTOCOLS["centurio"])["by_language"]["en"]
+    assert as_it_is["accuracy"] == pytest.approx(100 / 3) and as_it_is["not_a_label"] == pytest.approx(200 / 3)
