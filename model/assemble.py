@@ -88,14 +88,16 @@ def tiny_llama(vocabulary: int, tokenizer: PreTrainedTokenizerBase) -> PreTraine
 class Preset:
     """Everything that is chosen before a tokenizer is known."""
 
-    tokenizer: str
-    """Folder with the tokenizer's files, relative to the repository's root."""
+    tokenizer: str | None = None
+    """Folder with the tokenizer's files, relative to the repository's root; None where the language model brings it."""
     text_config: Callable[[int, PreTrainedTokenizerBase], PreTrainedConfig] | None = None
     """From (vocabulary size, tokenizer) to the configuration of a fresh language model; None to load the one in `language_model`."""
     language_model: str | None = None
     """Folder of a trained language model, relative to the repository's root."""
     base_steps: int = 0
     """Steps that `training/tiny_base.py` trains the language model for on text, when the base is made without being told."""
+    qformer_steps: int = 600
+    """Steps that its Q-Former is trained for by contrast (for `smollm2`, its vision encoder too)."""
     image_size: int = 64
     """Pixels a side of the square that the vision encoder sees."""
     patch_size: int = 8
@@ -105,6 +107,8 @@ class Preset:
     qformer_layers: int = 4
     query_tokens: int = 8
     """Tokens that stand for an image in the language model's input."""
+    image_token: str | None = None
+    """As in `placeholder_for`: for a tokenizer that leaves no row and has no mask token."""
 
 
 DEMO_MODEL = "demo/translation_model/hf"
@@ -113,6 +117,9 @@ PRESETS = {
     "tiny-nllb": Preset(tokenizer=DEMO_MODEL, language_model=DEMO_MODEL, base_steps=100),
     "tiny": Preset(tokenizer=DEMO_MODEL, text_config=tiny_mt5, base_steps=800),
     "tiny-decoder": Preset(tokenizer=DEMO_MODEL, text_config=tiny_llama, base_steps=800),
+    "smollm2": Preset(
+        image_token="<reponame>", qformer_steps=1000
+    ),  # made by training/smollm2.py; a special token of its training on code
 }
 
 
@@ -180,7 +187,7 @@ def build(
             ),
             text_config=text_config,
             num_query_tokens=preset.query_tokens,
-            image_token_index=placeholder_for(tokenizer, text_config.vocab_size),
+            image_token_index=placeholder_for(tokenizer, text_config.vocab_size, preset.image_token),
         )
         model = Blip2ForConditionalGeneration(config)
         with torch.no_grad():

@@ -12,6 +12,7 @@ from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 from model import assemble, parts
 from model.recipes import RECIPES
 from training.distributed import World
+from training.smollm2 import make_smollm2
 from training.step import precision_of
 from training.tiny_base import make_base
 
@@ -61,15 +62,20 @@ def from_parts(
 def make_tiny(args: argparse.Namespace, folder: Path) -> None:
     """Make the preset's tiny base in `folder`."""
     log.info("no --base: making a tiny one in %s", folder)
+    preset = assemble.PRESETS[args.preset]
+    qformer_steps = preset.qformer_steps if args.qformer_steps is None else args.qformer_steps
+    if args.preset == "smollm2":
+        make_smollm2(folder, qformer_steps, args.seed)
+        return
     language_model = Path(args.language_model) if args.language_model else None
-    tokenizer = args.tokenizer or language_model or assemble.in_repository(assemble.PRESETS[args.preset].tokenizer)
+    tokenizer = args.tokenizer or language_model or assemble.in_repository(str(preset.tokenizer))
     make_base(
         args.shards,
         folder,
         args.preset,
         tokenizer,
         args.text_steps,
-        args.qformer_steps,
+        qformer_steps,
         args.seed,
         language_model,
         args.held_out,

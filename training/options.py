@@ -36,6 +36,19 @@ TINY = {
 """For models that are small enough for a CPU, where dropout costs a fifth of the time."""
 
 
+SMOLLM2 = {
+    **TINY,
+    "lr_qformer": 5e-5,
+    "lr_projection": 1e-4,
+    "lr_adapter": 1e-3,
+    "batch_size": 16,
+    "max_steps": 120,
+    "max_prompt_tokens": 64,
+    "max_target_tokens": 48,
+}
+"""Eyes that have seen thousands of drawings forget them for two hundred pictures unless they move slowly; the tongue may move."""
+
+
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options of a run, with what was not given filled in."""
     args = parser().parse_args(argv)
@@ -49,6 +62,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def defaults_of(args: argparse.Namespace) -> dict[str, Any]:
     """What the recipe of the preset and stage says about the options that were not given."""
     if args.preset not in RECIPES:
+        if args.preset == "smollm2":
+            return {**SMOLLM2, "max_steps": SMOLLM2["max_steps"] if args.epochs is None else None}
         return TINY
     recipe = RECIPES[args.preset]
     stage = recipe.stages["warm-up" if args.stage == "warmup" else args.stage]
@@ -150,7 +165,9 @@ def add_model(group: Group) -> None:
         "--aligned", type=Path, metavar="DIR", help="start from what an earlier stage trained: its run, or its adapter/"
     )
     group.add_argument("--text-steps", type=int, help="of a tiny base's language model (default: the preset's)")
-    group.add_argument("--qformer-steps", type=int, default=600, help="of a tiny base's Q-Former")
+    group.add_argument(
+        "--qformer-steps", type=int, help="of the contrast that trains a tiny base's eyes (default: the preset's)"
+    )
     group.add_argument("--lora-rank", type=int, metavar="N")
     group.add_argument("--lora-alpha", type=int, metavar="N")
     group.add_argument("--lora-dropout", type=float, metavar="P")

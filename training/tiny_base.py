@@ -43,6 +43,9 @@ from training.loader import Reader, ShardError, Shards, open_shards
 log = logging.getLogger("training.tiny_base")
 
 
+TINY = [name for name, preset in assemble.PRESETS.items() if preset.tokenizer]
+"""Presets that this file makes."""
+
 MAX_IMAGES = 2048
 """Images that the Q-Former is trained on at most; their vision features are kept in memory (33 kB each in the tiny presets)."""
 
@@ -255,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shards", required=True, help="glob of the tars, quoted")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--preset", choices=assemble.PRESETS, default="tiny-nllb")
+    parser.add_argument("--preset", choices=TINY, default="tiny-nllb")
     parser.add_argument(
         "--language-model", type=Path, help="Hugging Face folder of a language model (default: the preset's)"
     )
@@ -274,7 +277,9 @@ def main(arguments: list[str] | None = None) -> None:
     report.log_to_stderr()
     try:
         tokenizer = (
-            args.tokenizer or args.language_model or assemble.in_repository(assemble.PRESETS[args.preset].tokenizer)
+            args.tokenizer
+            or args.language_model
+            or assemble.in_repository(str(assemble.PRESETS[args.preset].tokenizer))
         )
         make_base(
             args.shards,

