@@ -23,12 +23,13 @@ LOGITS_BYTES = 256 * 2**20
 
 
 def encode_images(model: Blip2ForConditionalGeneration, pixel_values: Tensor) -> Tensor:
-    """The vision encoder's output (images, patches + 1, width), without a gradient graph: the encoder is frozen.
+    """The vision encoder's output (images, patches + 1, width), under inference mode: the encoder is frozen.
 
-    `pixel_values`: (images, 3, height, width), normalised. Not inference mode, whose tensors the Q-Former's backward could not keep.
+    `pixel_values`: (images, 3, height, width), normalised. The copy is an ordinary tensor, which the Q-Former's backward pass may keep.
     """
-    with torch.no_grad():
-        return model.vision_model(pixel_values=pixel_values).last_hidden_state
+    with torch.inference_mode():
+        states = model.vision_model(pixel_values=pixel_values).last_hidden_state
+    return states.clone()
 
 
 def image_embeddings(model: Blip2ForConditionalGeneration, vision_states: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
-from model import assemble, parts
+from model import assemble, parts, sources
 from model.recipes import RECIPES
 from training.distributed import World
 from training.smollm2 import make_smollm2
@@ -37,6 +37,17 @@ def load_or_make(
         adapter = args.aligned / "adapter"
         parts.set_aligned(model, adapter if adapter.is_dir() else args.aligned)
     return model, tokenizer, described
+
+
+def load_tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerBase:
+    """The tokenizer that the run will have, without the model. Raises OSError or ValueError with the remedy."""
+    recipe = RECIPES.get(args.preset)
+    own: str | Path | None = (
+        args.tokenizer or args.base or args.language_model or (recipe.language_model if recipe else None)
+    )
+    if own is None:
+        return assemble.load_tokenizer(assemble.in_repository(assemble.PRESETS[args.preset].tokenizer))
+    return assemble.load_tokenizer(sources.locate(own))
 
 
 def from_parts(

@@ -210,6 +210,19 @@ def add_run(group: Group) -> None:
     group.add_argument(
         "--resume", nargs="?", const="auto", metavar="auto|PATH", help="go on from OUT's last checkpoint, or from one"
     )
+    group.add_argument(
+        "--check", action="store_true",
+        help="verify shards, tags, images, lengths and leakage, and stop; exit code 1 when something is wrong",
+    )  # fmt: skip
+    group.add_argument(
+        "--benchmark-images", type=Path, nargs="+", default=[], metavar="PATH",
+        help="for --check: folders of images that must not be trained on, or lists of their hashes",
+    )  # fmt: skip
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print parts, weights, peak memory of the worst batch, pace and time, and stop",
+    )
     group.add_argument("--checkpoint-every", type=int, default=100, metavar="STEPS")
     group.add_argument("--keep", type=int, default=2, help="checkpoints kept")
     group.add_argument("--log-every", type=int, default=20, metavar="STEPS", help="steps between progress lines")

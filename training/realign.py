@@ -37,7 +37,7 @@ from model.adapt import add_lora
 from model.freeze import set_trainable, trainable_parameters
 from model.inputs import Layout
 from model.loss import check_against_plain
-from training import base, checkpoint, distributed, measure, order, report, run_page
+from training import base, check, checkpoint, distributed, dry_run, measure, order, report, run_page
 from training.bad_samples import BadSamples
 from training.loader import Batch, Collator, Reader, ShardError, Shards, estimate_lengths, open_shards, prefetch
 from training.mixture import cells_of, read_mixture
@@ -60,17 +60,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     world = distributed.join(args.device)
     report.log_to_stderr(logging.INFO if world.writes else logging.WARNING)
     try:
+        if args.check:
+            sys.exit(check_only(args))
         result = realign(args, world)
     except (ShardError, OSError, ValueError, ImportError, distributed.ProcessLost) as error:
         sys.exit(f"error: {error}")
     world.leave()
-    if world.writes:
+    if world.writes and args.dry_run:
+        sys.stdout.write(dry_run.text(result, world.device))
+    elif world.writes:
         sys.stdout.write(report.text_table(result))
         sys.stdout.write(f"adapter: {args.out / 'adapter'}\nrun page: {args.out / 'index.html'}\n")
 
 
+def check_only(args: argparse.Namespace) -> int:
+    """Look for what can be known to go wrong, and train nothing; returns the exit code."""
+    findings = check.check(
+        open_shards(args.shards, args.languages),
+        base.load_tokenizer(args),
+        args.max_prompt_tokens,
+        args.max_target_tokens,
+        args.benchmark_images,
+    )
+    sys.stdout.write(findings.text())
+    return 1 if findings.problems else 0
+
+
 def realign(args: argparse.Namespace, world: distributed.World | None = None) -> dict[str, Any]:
-    """The whole run; returns what result.json holds. Raises ShardError, OSError, ValueError or ProcessLost with the remedy in the message."""
+    """The whole run; returns what result.json holds (with --dry-run: `training.dry_run.measure`'s findings).
+
+    Raises ShardError, OSError, ValueError, ImportError or ProcessLost with the remedy in the message.
+    """
     started = time.monotonic()
     world = world or distributed.join(args.device)
     device = world.device
@@ -118,6 +138,33 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
         optimizer, lambda step: cosine_with_warmup(step, total_steps, args.warmup)
     )
 
+    def make_batch(chosen: Sequence[int]) -> Batch:
+        """This process's share of a global batch."""
+        return collate([shards.rows[i] for i in order.share(chosen, world.rank, world.size)])
+
+    def backward(batch: Batch) -> tuple[int, float, float, torch.Tensor]:
+        """Gradients of a step: (target tokens of the global batch, this process's part of its loss, norm, nats of each text here)."""
+        tokens = int(world.total(batch.target_tokens))
+        with arithmetic(precision, device):
+            part_of_loss, nats = accumulate_gradients(
+                model, batch, layout, args.micro_batch, device, tokens, args.micro_tokens
+            )
+        world.sum_gradients(parameters)
+        return tokens, part_of_loss, float(clip_grad_norm_(parameters, args.clip)), nats
+
+    if args.dry_run:
+        worst = dry_run.longest(
+            estimate_lengths(shards, reader, tokenizer) + layout.query_tokens, args.batch_size, args.batch_tokens
+        )
+        asked = (batch.tolist() for batch in order.batches(global_order, **cut))
+
+        def train(batch: Batch) -> None:
+            backward(batch)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        return dry_run.measure(model, train, make_batch, asked, worst, total_steps, device)
+
     # What must be the same for a checkpoint to be gone on from.
     identity = identity_of(args, shards, base_digest, mixture_digest, total_steps)
     world.check_alike({"shards": shards.digest, "base model": base_digest, "options": json.dumps(identity)})
@@ -138,24 +185,13 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
 
     # The loop.
     asked = (batch.tolist() for batch in order.batches(global_order, position=position, **cut))
-    stream = prefetch(
-        asked,
-        lambda chosen: collate([shards.rows[i] for i in order.share(chosen, world.rank, world.size)]),
-        args.workers,
-        pin=device.type == "cuda",
-    )
+    stream = prefetch(asked, make_batch, args.workers, pin=device.type == "cuda")
     loop_started = time.monotonic()
     with closing(stream):
         while step < total_steps:
             chosen, batch = next(stream)
             seed_step(args.seed, step, world.rank)
-            tokens = int(world.total(batch.target_tokens))
-            with arithmetic(precision, device):
-                part_of_loss, nats = accumulate_gradients(
-                    model, batch, layout, args.micro_batch, device, tokens, args.micro_tokens
-                )
-            world.sum_gradients(parameters)
-            norm = float(clip_grad_norm_(parameters, args.clip))
+            tokens, part_of_loss, norm, nats = backward(batch)
             if not math.isfinite(norm):
                 raise ValueError(
                     f"The gradient of step {step + 1} is not finite: lower the learning rates. The last checkpoint is whole."
@@ -236,7 +272,7 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
         thumbnails = {row["key"]: run_page.thumbnail(reader.image_file(of_key[row["key"]])) for row in generations}
         for name, value in (("generations.json", generations), ("result.json", result)):
             checkpoint.write_aside(args.out / name, json.dumps(value, ensure_ascii=False, indent=1).encode())
-        page = run_page.page(result, logs.rows["train_log"], logs.rows["groups"], generations, thumbnails)
+        page = run_page.page(result, logs.rows["groups"], generations, thumbnails)
         checkpoint.write_aside(args.out / "index.html", page.encode())
     return result
 
