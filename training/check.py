@@ -24,8 +24,8 @@ from transformers import PreTrainedTokenizerBase
 from model.inputs import Layout, language_tokens, tokenize
 from pipeline.corpus import TASKS
 from pipeline.languages import BY_NLLB
-from pipeline.shards import verify
 from pipeline.sources.images import look_of
+from pipeline.verify import verify
 from training.loader import Reader, ShardError, Shards
 
 log = logging.getLogger(__name__)
