@@ -4,6 +4,7 @@ Everything the project writes goes through here: to a temporary name in the same
 leaves at most a temporary file, which no reader looks at. JSON and Parquet are written so that equal content gives equal bytes.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +23,10 @@ TEMPORARY_SUFFIX = ".partial"
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; on a clean exit flush it and rename it to `path`, on an error remove it."""
+    """Give a temporary path to write to; on a clean exit flush it and rename it to `path`, on an error remove it.
+
+    Raises OSError that names the file when the disk is full: the system's own message does not.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
     try:
@@ -31,6 +35,11 @@ def written_aside(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         flush_folder(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Free some of it and run again: what was finished is kept."
+            raise OSError(error.errno, f"{path} can't be written, the disk is full. {remedy}") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

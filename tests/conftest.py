@@ -1,9 +1,13 @@
 """Fixtures that several folders share: the embedded sample and model, and a small mix made of them."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from pipeline import files
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_MODEL = ROOT / "demo" / "translation_model" / "ct2-int8"
@@ -43,3 +47,24 @@ def write_mix(tmp_path: Path):
         return path
 
     return write
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch):
+    """A function: from now on, what is written aside to a name that contains `part` meets a full disk (a real one: /dev/full)."""
+
+    def fill(part: str) -> None:
+        real = files.secrets.token_hex
+
+        def link(size: int) -> str:
+            name = real(size)
+            frame = sys._getframe(1)
+            path: Path = frame.f_locals["path"]
+            if part in str(path):
+                temporary = path.parent / f".{path.name}.{os.getpid()}.{name}{files.TEMPORARY_SUFFIX}"
+                temporary.symlink_to("/dev/full")
+            return name
+
+        monkeypatch.setattr(files.secrets, "token_hex", link)
+
+    return fill

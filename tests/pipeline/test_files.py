@@ -50,3 +50,14 @@ def test_a_flipped_bit_in_a_table_is_noticed_and_named(tmp_path):
 
 def test_json_is_canonical():
     assert files.json_bytes({"b": "ä", "a": [1]}) == '{"a":[1],"b":"ä"}'.encode()
+
+
+def test_a_full_disk_is_named_with_the_file_and_leaves_nothing(tmp_path, full_disk):
+    full_disk("a.")
+    for write in (
+        lambda: files.write_text(tmp_path / "a.txt", "x"),
+        lambda: files.write_table(tmp_path / "a.parquet", pa.table({"x": [1]})),
+    ):
+        with pytest.raises(OSError, match=r"a\.\w+ can't be written, the disk is full"):
+            write()
+    assert not list(tmp_path.iterdir())

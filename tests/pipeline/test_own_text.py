@@ -2,6 +2,11 @@
 
 import csv
 import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -115,3 +120,68 @@ def test_a_missing_input_and_an_unwritable_output_are_named(run, tmp_path, capsy
     (tmp_path / "file").write_text("")
     run("a.txt", "file/b.txt", "--to", "de", code=2)
     assert "can't be written" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_named_and_what_was_translated_is_kept(run, tmp_path, capsys, full_disk, monkeypatch):
+    (tmp_path / "a.txt").write_text("lion\n")
+    with monkeypatch.context():
+        full_disk("b.txt")
+        run("a.txt", "b.txt", "--to", "de", code=2)
+    assert "b.txt can't be written, the disk is full" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr("pipeline.translate.Engine.translate", lambda *a: pytest.fail("translated again"))
+    run("a.txt", "b.txt", "--to", "de")
+
+
+def test_a_wrong_model_folder_and_a_language_that_it_lacks_are_named(run, tmp_path, capsys, demo_model):
+    (tmp_path / "a.txt").write_text("lion\n")
+    (tmp_path / "model").mkdir()
+    run("a.txt", "b.txt", "--to", "de", "--model", str(tmp_path / "model"), code=2)
+    assert f"{tmp_path / 'model'} has no tokenizer.json" in capsys.readouterr().err
+    shutil.copytree(demo_model, tmp_path / "small")
+    tokenizer = json.loads((tmp_path / "small" / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["added_tokens"] = [t for t in tokenizer["added_tokens"] if t["content"] != "zul_Latn"]
+    (tmp_path / "small" / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    settings = (tmp_path / "small" / "tokenizer_config.json").read_text(encoding="utf-8")
+    (tmp_path / "small" / "tokenizer_config.json").write_text(
+        settings.replace('"zul_Latn"', '"afr_Latn"'), encoding="utf-8"
+    )
+    run("a.txt", "b.txt", "--to", "zu", "--model", str(tmp_path / "small"), code=2)
+    assert "has no language code zul_Latn" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_sigkill_while_decoding_loses_the_blocks_in_flight_and_no_more(demo_model, tmp_path):
+    lines = [
+        f"A {x} dog and a {y} cat number {i}" for i in range(45) for x in ("red", "blue") for y in ("small", "big")
+    ]
+    (tmp_path / "a.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    languages = ["deu_Latn", "hin_Deva", "zho_Hans", "arb_Arab"]
+
+    def start(name):
+        command = [
+            sys.executable,
+            "-m",
+            "pipeline.translate",
+            str(tmp_path / "a.txt"),
+            str(tmp_path / f"{name}.{{language}}.txt"),
+        ]
+        command += ["--to", *languages, "--model", str(demo_model), "--memory", str(tmp_path / "memory")]
+        return subprocess.Popen(command, stderr=subprocess.PIPE)
+
+    def stored():
+        return {p: p.stat().st_mtime_ns for p in (tmp_path / "memory").glob("*/*/*.parquet")}
+
+    first = start("b")
+    while not stored() and first.poll() is None:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    before = stored()
+    assert 1 <= len(before) < len(languages) and not list(tmp_path.glob("b.*"))
+    second = start("b")
+    assert second.communicate()[1] and second.returncode == 0
+    after = stored()
+    assert len(after) == len(languages)  # one block a language
+    assert {p: t for p, t in after.items() if p in before} == before
+    assert all(len((tmp_path / f"b.{x}.txt").read_text("utf-8").splitlines()) == len(lines) for x in languages)
