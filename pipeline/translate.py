@@ -49,6 +49,9 @@ LENGTH_CLASS = 16
 
 TEXTS_AT_ONCE = 10_000
 
+BATCH_TOKENS = {"cpu": 1024, "cuda": 4096}
+"""Source tokens of a batch. On a CPU more of them take no less time each, and leave workers idle at the end."""
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -381,6 +384,11 @@ class Engine:
         ]
 
 
+def available_threads() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 @cache
 def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine:
     """Find, convert if needed, and describe the model of a mix; its weights are loaded when first used. Cached per process.
@@ -398,8 +406,8 @@ def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine
         compute_type=compute_type,
         beam_size=config.beam_size,
         max_source_tokens=config.max_source_tokens,
-        batch_tokens=config.batch_tokens,
-        threads=threads or len(os.sched_getaffinity(0)),
+        batch_tokens=config.batch_tokens or BATCH_TOKENS[device],
+        threads=threads or available_threads(),
         retry=config.retry,
         device_index=config.device_index if device == "cuda" else (0,),
     )
