@@ -5,14 +5,21 @@ or none at all, without a word. Here the pattern must match a module's whole pat
 architecture's layers add up to.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import safe_open
 from transformers import Blip2ForConditionalGeneration, PreTrainedConfig
 
 log = logging.getLogger(__name__)
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+"""As PEFT names them."""
 
 
 @dataclass(frozen=True)
@@ -118,3 +125,38 @@ def add_lora(
     count_modules(model, adapted, "adapted")
     log.info("LoRA of rank %d on %d modules of the %s", rank, adapted, model.config.text_config.model_type)
     return wrapped
+
+
+def load_lora(model: Blip2ForConditionalGeneration, folder: Path) -> PeftModel:
+    """Put the LoRA layers in `folder`, as `save_pretrained` of `add_lora`'s wrapper wrote them, into `model`, in place; returns PEFT's wrapper.
+
+    Raises FileNotFoundError, or ValueError when they were trained on another model: PEFT itself leaves out what does not fit, with a warning at most.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"No adapter at {folder}: it has no {name}. Give the adapter folder of a training run."
+            )
+    modules = dict(model.named_modules())
+    pattern = json.loads((folder / CONFIG_FILE).read_text())["target_modules"]
+    if pattern != targets_of(model).pattern:
+        raise ValueError(
+            f"The adapter in {folder} is for another kind of language model than {model.config.text_config.model_type}: its target modules are "
+            f"{pattern}. Load it onto the model that it was trained on."
+        )
+    adapted = set()
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as weights:
+        for key in weights.keys():  # noqa: SIM118 (it is no dictionary)
+            path, _, kind = key.removeprefix("base_model.model.").rpartition(".lora_")
+            layer: Any = modules.get(path)
+            shape = tuple(weights.get_slice(key).get_shape())
+            width = shape[1] if kind == "A.weight" else shape[0]  # of B, and of DoRA's magnitudes, the outputs
+            if layer is None or width != (layer.in_features if kind == "A.weight" else layer.out_features):
+                here = "not there" if layer is None else f"{layer.in_features} → {layer.out_features}"
+                raise ValueError(
+                    f"The adapter in {folder} was trained on another model: {key} is {shape} in it, the layer here is {here}. "
+                    "Load it onto the model that it was trained on."
+                )
+            adapted.add(path)
+    count_modules(model, len(adapted), f"named by the adapter in {folder} as adapted")
+    return PeftModel.from_pretrained(model, str(folder))

@@ -14,7 +14,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from model import assemble
+from model.adapt import CONFIG_FILE, load_lora
 from model.parts import from_parts, set_aligned
+from model.quantise import quantise
 from pipeline.files import read_json, sha256_file
 
 
@@ -51,21 +53,24 @@ def run_folder(folder: Path) -> Path | None:
     return None
 
 
-def load_model(folder: Path, device: torch.device | None = None, merge_adapter: bool = True) -> LoadedModel:
+def load_model(
+    folder: Path, device: torch.device | None = None, merge_adapter: bool = True, quantisation: str = "none"
+) -> LoadedModel:
     """The model of a training run (adapter/ and result.json, or their parent with training/), or of a Hugging Face folder of the BLIP-2 class.
 
-    `device`: a GPU where there is one, by default. `merge_adapter=False` leaves a run's LoRA beside the weights, as it was trained.
-    Raises ModelError or ValueError that say what is missing.
+    `device`: a GPU where there is one, by default. `merge_adapter=False` leaves a run's LoRA beside the weights, as it was trained; so does a
+    `quantisation` of the language model (one of `model.quantise.MODES`). Raises ModelError, ValueError or OSError that say what is missing.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = run_folder(folder)
     adapter: PeftModel | None = None
     if run is not None:
-        model, adapter, tokenizer = _load_run(run)
+        model, adapter, tokenizer = _load_run(run, device, quantisation)
         weights = sorted((run / "adapter").glob("*.safetensors"))
     elif (folder / "config.json").is_file():
         tokenizer = assemble.load_tokenizer(folder)
         model = assemble.load(folder, tokenizer)
+        quantise(model, quantisation, device)
         weights = sorted(folder.glob("*.safetensors"))
     else:
         raise ModelError(
@@ -73,7 +78,7 @@ def load_model(folder: Path, device: torch.device | None = None, merge_adapter: 
         )
     digest = hashlib.sha256("".join(sha256_file(path) for path in weights).encode()).hexdigest()[:16]
     loaded = LoadedModel(model.eval().to(device), tokenizer, digest, adapter)
-    return merge(loaded) if merge_adapter else loaded
+    return merge(loaded) if merge_adapter and quantisation == "none" else loaded
 
 
 def base_of(run: Path) -> Path | None:
@@ -110,11 +115,12 @@ def read_result(run: Path) -> dict[str, Any]:
     return read_json(run / "result.json")
 
 
-def _load_run(run: Path) -> tuple[Any, PeftModel | None, PreTrainedTokenizerBase]:
+def _load_run(
+    run: Path, device: torch.device, quantisation: str
+) -> tuple[Any, PeftModel | None, PreTrainedTokenizerBase]:
     """The base with the aligned parts put into it, PEFT's wrapper of it where the run trained LoRA, and the tokenizer."""
     model, tokenizer = load_base(run)
     set_aligned(model, run / "adapter")
-    if not (run / "adapter" / "adapter_config.json").is_file():  # a warm-up stage has the aligned parts alone
-        return model, None, tokenizer
-    adapter: Any = PeftModel.from_pretrained(model, str(run / "adapter"))
-    return adapter.base_model.model, adapter, tokenizer
+    quantise(model, quantisation, device)
+    has_lora = (run / "adapter" / CONFIG_FILE).is_file()  # a warm-up stage has the aligned parts alone
+    return model, load_lora(model, run / "adapter") if has_lora else None, tokenizer

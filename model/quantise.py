@@ -75,6 +75,8 @@ def _in_nf4(linear: nn.Linear) -> nn.Module:
     sizes, bias, dtype = (linear.in_features, linear.out_features), linear.bias is not None, linear.weight.dtype
     how: dict[str, Any] = {"compress_statistics": True, "quant_type": "nf4", "quant_storage": dtype}
     new = bnb.nn.Linear4bit(*sizes, bias=bias, compute_dtype=dtype, **how)
+    # Some CPUs' first inference would repack the weight as 8-bit integers, and T5 then cast its activations to that in the second.
+    new.support_avx512bf16_for_cpu = False
     new.weight = bnb.nn.Params4bit(linear.weight.data, requires_grad=False, module=new, **how)
     new.bias = linear.bias
     return new.requires_grad_(False)

@@ -1,13 +1,15 @@
 """LoRA goes on every linear layer of the language model and nowhere else."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from peft import PeftModel
+from transformers import MT5Config
 
 from model import assemble
-from model.adapt import TARGETS, add_lora
+from model.adapt import TARGETS, add_lora, load_lora
 
 LINEAR_LAYERS = {"mt5": 2 * 7 + 2 * 11, "llama": 3 * 7, "m2m_100": 1 * 6 + 2 * 10}
 
@@ -52,13 +54,45 @@ def test_an_unknown_architecture_and_a_wrong_count_are_refused(tokenizer):
         add_lora(model)
 
 
-def test_plain_peft_loads_the_adapter(tokenizer, tmp_path):
-    model = assemble.build(assemble.PRESETS["tiny"], tokenizer, seed=0)
-    wrapped = add_lora(model)
+KINDS = [{}, {"use_dora": True}, {"use_rslora": True, "rank": 16, "alpha": 32}]
+
+
+def moved_away_from_zero(model):
     for name, parameter in model.named_parameters():
-        if "lora_B" in name:
+        if "lora_" in name:
             torch.nn.init.normal_(parameter)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["lora", "dora", "rslora"])
+def test_plain_peft_loads_the_adapter_and_so_do_we(tokenizer, tmp_path, kind):
+    model = assemble.build(assemble.PRESETS["tiny"], tokenizer, seed=0)
+    wrapped = add_lora(model, **kind)
+    moved_away_from_zero(model)
     wrapped.save_pretrained(tmp_path)
-    fresh = PeftModel.from_pretrained(assemble.build(assemble.PRESETS["tiny"], tokenizer, seed=0), tmp_path)
-    for (name, saved), (_, loaded) in zip(wrapped.named_parameters(), fresh.named_parameters(), strict=True):
-        assert torch.equal(saved, loaded), name
+    for load in (lambda base, folder: PeftModel.from_pretrained(base, folder), load_lora):
+        fresh = load(assemble.build(assemble.PRESETS["tiny"], tokenizer, seed=0), tmp_path)
+        assert any("lora_A" in name for name, _ in fresh.named_parameters())
+        for (name, saved), (_, loaded) in zip(wrapped.named_parameters(), fresh.named_parameters(), strict=True):
+            assert torch.equal(saved, loaded), name
+    layer = wrapped.base_model.model.language_model.encoder.block[0].layer[0].SelfAttention.q
+    assert layer.scaling["default"] == (32 / 4 if kind.get("use_rslora") else 2.0)
+    assert ("default" in layer.lora_magnitude_vector) == bool(kind.get("use_dora"))
+
+
+def test_the_adapter_of_another_model_is_refused(tokenizer, tmp_path):
+    """Another architecture, other widths, fewer layers; PEFT alone lets the last one pass."""
+    wrapped = add_lora(assemble.build(assemble.PRESETS["tiny"], tokenizer, seed=0))
+    wrapped.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"another kind of language model than llama.*trained on"):
+        load_lora(assemble.build(assemble.PRESETS["tiny-decoder"], tokenizer, seed=0), tmp_path)
+    for change in ({"d_ff": 320}, {"num_layers": 1, "num_decoder_layers": 3}, {"num_decoder_layers": 3}):
+        other = replace(
+            assemble.PRESETS["tiny"],
+            text_config=lambda rows, tokenizer, change=change: MT5Config(
+                **{**assemble.tiny_mt5(rows, tokenizer).to_dict(), **change}
+            ),
+        )
+        with pytest.raises(ValueError, match=r"another model: .*trained on|adapted in a mt5"):
+            load_lora(assemble.build(other, tokenizer, seed=0), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no adapter_config\.json"):
+        load_lora(assemble.build(assemble.PRESETS["tiny"], tokenizer, seed=0), tmp_path / "nothing")

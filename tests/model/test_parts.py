@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     Blip2ForConditionalGeneration,
-    BloomConfig,
-    LlamaConfig,
-    MT5Config,
 )
 
 from model import assemble, parts, sources
@@ -25,38 +22,7 @@ from model.loss import batch_losses, check_against_plain, encode_images
 ROWS = 192
 
 
-LANGUAGE_MODELS = {
-    "mt5": lambda: MT5Config(vocab_size=ROWS, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=2, dropout_rate=0.0),
-    "bloom": lambda: BloomConfig(vocab_size=ROWS, hidden_size=32, n_layer=2, n_head=2),
-    "llama": lambda: LlamaConfig(
-        vocab_size=ROWS, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, tie_word_embeddings=False
-    ),
-}  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def language_models(tmp_path_factory, tokenizer) -> dict[str, Path]:
-    """Architecture → folder of a small language model in the published layout: mT0's output matrix untied, BLOOM's tied, Llama's untied."""
-    folders = {}
-    for kind, make_config in LANGUAGE_MODELS.items():
-        torch.manual_seed(2)
-        config = make_config()
-        config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
-        if kind == "mt5":
-            config.decoder_start_token_id = tokenizer.pad_token_id
-        model = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config)
-        folder = tmp_path_factory.mktemp(kind)
-        model.save_pretrained(folder)
-        if kind == "mt5":
-            weights = load_file(folder / "model.safetensors")
-            weights["lm_head.weight"] = torch.randn(ROWS, 32)
-            save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        tokenizer.save_pretrained(folder)
-        folders[kind] = folder
-    return folders
-
-
-@pytest.fixture(params=sorted(LANGUAGE_MODELS))
+@pytest.fixture(params=["bloom", "llama", "mt5"])
 def language_model(request, language_models) -> Path:
     return language_models[request.param]
 

@@ -23,6 +23,10 @@ def as_bytes(tensor):
     return tensor.detach().view(torch.uint8)
 
 
+def similarity(one, other):
+    return float(torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0))
+
+
 def losses(model, batch):
     with torch.autocast("cpu", torch.bfloat16):
         return batch_losses(model, encode_images(model, batch["pixel_values"]), batch["image_of_text"], batch["text"])[
@@ -76,6 +80,30 @@ def test_a_quantised_model_has_nearly_the_same_loss_and_trains(model, batch, mod
     for name, parameter in model.named_parameters():
         if name in frozen:
             assert torch.equal(as_bytes(parameter), as_bytes(frozen[name])), name
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("mode", ["8bit", "nf4"])
+@torch.no_grad()
+def test_inference_is_near_the_plain_models_and_the_same_every_time(model, batch, mode):
+    """bitsandbytes repacks NF4 for inference on some CPUs, after which T5 would cast its activations to integers."""
+    model.to(torch.bfloat16).eval()
+    inputs = {"pixel_values": batch["pixel_values"][batch["image_of_text"]], **batch["text"]}
+    plain = model(**inputs).logits.float()
+    quantise(model, mode)
+    first, second = (model.eval()(**inputs).logits.float() for _ in range(2))
+    assert torch.equal(first, second)
+    assert similarity(first, plain) > (0.999 if mode == "8bit" else 0.9)
+    if mode == "nf4":  # but for the rounding of its weights it is the plain model
+        from bitsandbytes.functional import dequantize_4bit
+
+        for name, layer in linear_layers(model).items():
+            rounded = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            rounded.weight.data, rounded.bias = dequantize_4bit(layer.weight, layer.weight.quant_state), layer.bias
+            model.set_submodule(name, rounded)
+        assert similarity(model.eval()(**inputs).logits.float(), first) > 0.9999
+    model.train()
+    assert torch.isfinite(losses(model, batch)).all()
 
 
 @needs_bitsandbytes
