@@ -20,6 +20,11 @@ from pipeline.files import read_json
 from pipeline.languages import BY_NLLB
 
 TEMPLATES = Path(__file__).parent
+NO_SETTINGS = frozenset(
+    ("shards", "out", "base", "languages", "tokenizer", "resume", "aligned", "checkpoint_every", "keep", "log_every", "workers",
+     "device", "eval_samples")
+)  # fmt: skip
+"""What of a run's configuration says where it ran, not what was trained."""
 
 
 def model_card(
@@ -58,11 +63,7 @@ def model_card(
         head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True).strip(),
         name=name,
         result=result,
-        training={
-            key: value
-            for key, value in config.items()
-            if key not in {"shards", "out", "base", "languages", "tokenizer", "resume"}
-        },
+        training={key: value for key, value in config.items() if key not in NO_SETTINGS},
         adapter=read_json(adapter) if (adapter := run / "adapter" / "adapter_config.json").is_file() else None,
         language_model=model_config.text_config.model_type,
         image_size=model_config.vision_config.image_size,
@@ -71,12 +72,17 @@ def model_card(
         has_language_tokens=model_config.text_config.model_type == "m2m_100",
         data=data,
         languages=[(BY_NLLB[code].name if code in BY_NLLB else code, code, count) for code, count in languages],
-        parts=[(what, value, licences.link(value)) for what, value in parts],
+        parts=[(what, value, link(value)) for what, value in parts],
         licence=licence,
         reports=reports,
         dtype=dtype,
         transformers_version=version("transformers"),
     )
+
+
+def link(licence: str) -> str | None:
+    """The licence's text in SPDX's list, whose addresses have SPDX's capitals; a card of the hub writes small letters."""
+    return licences.link(licence) if licence != licence.lower() else None
 
 
 def bases(run: Path) -> list[tuple[str, str]]:
