@@ -111,6 +111,12 @@ class Run:
         add("card", data_cards.card.VERSION, [mix.description, shown], "shards")
         return found
 
+    def _describe(self, contract: Contract) -> dict[str, Any]:
+        """How far a language is checked, and the expected share of good text lost, which was measured with the shipped policy only."""
+        if self.policy != read_policy():
+            contract = contract._replace(expected_loss=())
+        return {"check": contract.check, "detail": contract.detail, "good_text_lost": contract.good_text_lost}
+
     def describe(self) -> dict[str, Any]:
         """What `run.json` holds."""
         model = self.mix.translation.model
@@ -131,7 +137,7 @@ class Run:
                 "fingerprint": self.identifier.fingerprint,
                 "labels": self.identifier.labels,
             },
-            "languages": {code: {"check": c.check, "detail": c.detail} for code, c in self.contracts.items()},
+            "languages": {code: self._describe(c) for code, c in self.contracts.items()},
             "policy": self.policy.model_dump(mode="json"),
             "readmitted": len(self.readmitted),
             "versions": {name: _version(name) for name in PACKAGES},

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline import files
-from pipeline.corpus import CANDIDATES, SCORES_STRUCT
+from pipeline.corpus import CANDIDATES, SCORES_STRUCT, SIGNALS
 from pipeline.languages import BY_NLLB, ENGLISH, find_language
 from pipeline.processes import process_pool
 from pipeline.quality.accept import accept
@@ -229,13 +229,18 @@ class Writer:
         if self.path.suffix == ".jsonl":
             self._writer = self._writer or open(self._temporary, "w", encoding="utf-8")  # noqa: SIM115
             self._writer.writelines(
-                json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in batch.to_pylist()
+                json.dumps(_readable(row), ensure_ascii=False, default=str) + "\n" for row in batch.to_pylist()
             )
             return
         if self._writer is None:
             is_parquet = self.path.suffix == ".parquet"
             self._writer = (pq.ParquetWriter if is_parquet else pa_csv.CSVWriter)(self._temporary, batch.schema)
         self._writer.write_table(batch)
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its scores in no more digits than they have: they are float32."""
+    return {k: float(f"{v:.7g}") if k in SIGNALS and v is not None else v for k, v in row.items()}
 
 
 def judge_file(pairs: Path, policy: Policy, identifier: Identifier, processes: int) -> Iterator[pa.Table]:

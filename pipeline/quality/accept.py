@@ -17,7 +17,7 @@ from pipeline.quality.policy import DEFAULT_POLICY, JUDGED_TOGETHER, Policy, Pol
 
 __all__ = ["DEFAULT_POLICY", "VERDICTS", "Policy", "PolicyError", "accept", "failures", "read_policy"]
 
-VERSION = 2
+VERSION = 3
 
 VERDICTS = pa.schema([("id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 """One row a sample. `reason` is empty for an accepted one."""
@@ -87,16 +87,24 @@ def accept(
 
 
 def _details(rows: pa.Table, reasons: np.ndarray, policy: Policy) -> list[str]:
-    """Why in words, for rows that were rejected: the field, the number, and the language it looks like."""
+    """Why in words, for rows that were rejected: the field, the number with its limit, and the language it looks like."""
     struct = rows["scores"].combine_chunks()
     labels = pc.struct_field(struct, "language_label").to_pylist()
     values = {c.signal: numbers(pc.struct_field(struct, c.signal)) for c in policy.checks.values()}
+    length = {name: np.digitize(numbers(rows[name]), LENGTHS) for name in ("source_words", "words_judged")}
+    languages, tasks = rows["language"].to_pylist(), rows["task"].to_pylist()
+    limits: dict[tuple[str, str, str], np.ndarray] = {}
     result = []
     for row, (role, reason) in enumerate(zip(rows["role"].to_pylist(), reasons, strict=True)):
         check = policy.checks.get(reason)
         if check is None:
             result.append(role)
             continue
+        key = (reason, languages[row], tasks[row])
+        if key not in limits:
+            limits[key] = check.limits([languages[row]], [tasks[row]])[0, 0]
+        limit = limits[key][length["words_judged" if check.signal in JUDGED_TOGETHER else "source_words"][row]]
+        side = "above" if check.above is not None else "below"
         seen = f", identified as {labels[row]}" if check.signal in JUDGED_TOGETHER else ""
-        result.append(f"{role}: {check.signal} is {values[check.signal][row]:.3g}{seen}")
+        result.append(f"{role}: {check.signal} is {values[check.signal][row]:.3g}, {side} {limit:.3g}{seen}")
     return result

@@ -60,7 +60,8 @@ class Contract(NamedTuple):
     identifiers: tuple[str, ...] = ()
     """The identifiers that have a label for it."""
     expected_loss: tuple[float | None, ...] = ()
-    """Share of good text that the landed policy loses, by class of length (`learnt.LENGTHS`); None where it was not measured."""
+    """Share of good text that the shipped policy loses with the default identifiers, by class of length (`learnt.LENGTHS`); None where there was
+    too little text to measure it, and empty for other identifiers."""
     told_apart: tuple[tuple[str, float], ...] = ()
     """Of each neighbour in the group: the share of good text that is likelier this language than the neighbour."""
 
@@ -71,17 +72,26 @@ class Contract(NamedTuple):
         if self.check == "checked":
             return f"told from all other languages{self._loss}"
         measured = dict(self.told_apart)
-        names = [f"{x} ({measured[x]:.0%} are)" if x in measured else x for x in self.accepted if x != self.label]
-        return f"told from other languages, but not reliably from {', '.join(names)}{self._loss}"
+        names = [
+            f"{x} (likelier than it: {measured[x]:.0%} of good text)" if x in measured else x
+            for x in self.accepted
+            if x != self.label
+        ]
+        return f"told from other languages, but within its group not reliably from {', '.join(names)}{self._loss}"
 
     @property
     def _loss(self) -> str:
         known = [
-            f"{100 * loss:.1f} % of {name} words"
-            for name, loss in zip(LENGTH_NAMES, self.expected_loss, strict=False)
-            if loss is not None
+            f"{100 * loss:.1f} % of {name} word{'' if name == '1' else 's'}"
+            for name, loss in self.good_text_lost.items()
         ]
         return f"; good text lost: {', '.join(known)}" if known else ""
+
+    @property
+    def good_text_lost(self) -> dict[str, float]:
+        """`expected_loss` by the name of its class of length, where it was measured."""
+        named = zip(LENGTH_NAMES, self.expected_loss, strict=False)
+        return {name: loss for name, loss in named if loss is not None}
 
 
 class Judgement(NamedTuple):
@@ -366,8 +376,18 @@ class Identifier:
             language.nllb,
             (language.nllb, *neighbours),
             knowing,
-            tuple(self.learnt.lost.get(language.nllb, ())),
+            tuple(self.learnt.lost.get(language.nllb, ())) if self._is_measured else (),
             tuple(sorted(self.learnt.told_apart.get(language.nllb, {}).items())),
+        )
+
+    @property
+    def _is_measured(self) -> bool:
+        """True for the identifiers that the share of lost good text was measured with."""
+        first = self.voters[0]
+        return (
+            {v.column for v in self.voters} == set(self.learnt.votes)
+            and isinstance(first, FastText)
+            and first.path == default_model()
         )
 
     def _neighbours(self, language: Language) -> Iterator[str]:

@@ -137,7 +137,7 @@ def test_one_bad_field_rejects_the_sample_with_the_first_reason_of_its_first_bad
     ]
     found = verdicts(rows)
     assert {name: v["reason"] for name, v in found.items()} == {"a": "wrong_script", "b": ""}
-    assert found["a"]["detail"] == "caption: script_share is 0"
+    assert found["a"]["detail"] == "caption: script_share is 0, below 0.5"
 
 
 def test_a_threshold_can_be_changed_on_the_same_scores():
