@@ -256,6 +256,10 @@ def collect(npm: Path, libreoffice: Path, django: Path, iso_codes: Path) -> pa.T
             rows.append(pair)
     for source, number in Counter(pair.source for pair in rows).items():
         log.info("%s: %d pairs in %d languages", source, number, len({p.language for p in rows if p.source == source}))
+    if missing := sorted(set(LICENCES) - {pair.source for pair in rows}):
+        raise SystemExit(
+            f"No pair from {', '.join(missing)}: is its folder the right one? The docstring of collect.py says how to get each."
+        )
     rows.sort()
     columns = list(zip(*rows, strict=True))
     return pa.table(
