@@ -16,8 +16,11 @@ page of docs/quality_by_language.md, `--details FILE.csv` every figure and which
 import argparse
 import csv
 import multiprocessing
+import os
 import resource
+import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -289,18 +292,17 @@ def _score_some(arguments: tuple[pa.Table, str]) -> tuple[int, float, int]:
     return candidates.num_rows, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def speed(pairs: pa.Table) -> str:
+def speed(pairs: pa.Table, rows: int) -> str:
     good = candidates_of(prepare(pairs, 60))
-    small, large = good, pa.concat_tables([good] * 5)
     lines = [
-        "| | samples | samples a second of one core | two processes: samples a second of CPU time, together | peak memory |",
+        "| in one process, and in two side by side | samples | a second of one core | two: a second of CPU time, together | peak memory |",
         "|---|---:|---:|---:|---:|",
     ]
     context = multiprocessing.get_context("spawn")
     for name, what, some in (
-        ("fastText lid.176 alone", "fasttext", small),
-        ("all signals", "all", small),
-        ("all signals, five times as many", "all", large),
+        ("fastText lid.176 alone", "fasttext", good),
+        ("all signals", "all", good),
+        ("all signals, five times as many", "all", pa.concat_tables([good] * 5)),
     ):
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             samples, seconds, memory = pool.submit(_score_some, (some, what)).result()
@@ -309,17 +311,43 @@ def speed(pairs: pa.Table) -> str:
             both = list(pool.map(_score_some, [(half, what) for half in halves]))
         together = samples / max(b[1] for b in both)
         lines.append(f"| {name} | {samples:,} | {samples / seconds:,.0f} | {together:,.0f} | {memory:,} MiB |")
+    lines += [
+        "",
+        "| `python -m pipeline.quality`, start and files included | rows | seconds | rows a second | seconds of CPU | peak memory of a process |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for number, processes in ((rows // 10, 1), (rows // 10, 2), (rows, 2)):
+        seconds, cpu, memory = _run_tool(prepare(pairs, 60), number, processes)
+        name = "1 process" if processes == 1 else f"{processes} processes"
+        lines.append(
+            f"| {name} | {number:,} | {seconds:,.0f} | {number / seconds:,.0f} | {cpu:,.0f} | {memory:,} MiB |"
+        )
     identifier = load_identifier(None)
-    contracts = identifier.resolve([x.nllb for x in LANGUAGES])
-    scores = score(small, identifier, contracts)
+    scores = score(good, identifier, contracts := identifier.resolve([x.nllb for x in LANGUAGES]))
     million = pa.concat_tables([scores] * (1_000_000 // scores.num_rows + 1)).slice(0, 1_000_000)
     million = million.set_column(0, "id", pa.array([f"example:{i}@x" for i in range(1_000_000)]))
-    start, cpu = time.perf_counter(), time.process_time()
+    start, cpu_start = time.perf_counter(), time.process_time()
     accept(million, contracts, read_policy())
-    lines.append(
-        f"\n`accept` on a million stored scores: {time.process_time() - cpu:.1f} s of CPU, {time.perf_counter() - start:.1f} s in all."
-    )
+    spent, waited = time.process_time() - cpu_start, time.perf_counter() - start
+    lines.append(f"\n`accept` on a million stored scores: {spent:.1f} s of CPU, {waited:.1f} s in all.")
     return "\n".join(lines)
+
+
+def _run_tool(pairs: pa.Table, rows: int, processes: int) -> tuple[float, float, int]:
+    """Judge a Parquet file of so many pairs, languages mixed, as a user would: seconds, seconds of CPU of all its processes, and the most memory
+    (MiB) that one of them took."""
+    order = np.random.default_rng(0).integers(0, pairs.num_rows, rows)
+    taken = pairs.select(["english", "text", "language"]).rename_columns(["source", "text", "language"])
+    with tempfile.TemporaryDirectory() as folder:
+        files.write_table(Path(folder) / "in.parquet", taken.take(pa.array(order)))
+        command = [sys.executable, "-m", "pipeline.quality", f"{folder}/in.parquet", f"{folder}/out.parquet"]
+        start = time.perf_counter()
+        process = subprocess.Popen([*command, "--processes", str(processes)], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -329,6 +357,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--each", type=int, default=60, help="texts of each language, source and class of length")
     parser.add_argument("--leave-out", action="store_true")
     parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of --speed: rows of the largest file")
     parser.add_argument("--details", type=Path, help="write every figure by language to this CSV")
     parser.add_argument(
         "--by-language", type=Path, help="write the page with every language's figures to this Markdown file"
@@ -351,7 +380,7 @@ def run(options: argparse.Namespace) -> str:
         pairs = files.read_table(options.pairs)
         learning, testing = split(pairs)
         if options.speed:
-            return speed(testing)
+            return speed(testing, options.rows)
         if options.leave_out:
             return leave_out(pairs, options.each)
         part = testing if options.part == "test" else learning
