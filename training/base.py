@@ -45,9 +45,16 @@ def load_tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerBase:
     own: str | Path | None = (
         args.tokenizer or args.base or args.language_model or (recipe.language_model if recipe else None)
     )
-    if own is None:
-        return assemble.load_tokenizer(assemble.in_repository(assemble.PRESETS[args.preset].tokenizer))
-    return assemble.load_tokenizer(sources.locate(own))
+    if own is None and (args.out / "base").is_dir():
+        own = args.out / "base"
+    if own is not None:
+        return assemble.load_tokenizer(sources.locate(own))
+    in_repository = assemble.PRESETS[args.preset].tokenizer
+    if in_repository is None:
+        raise ValueError(
+            f"The tokenizer of {args.preset} comes with its base, which is not made yet: name one with --tokenizer."
+        )
+    return assemble.load_tokenizer(assemble.in_repository(in_repository))
 
 
 def from_parts(

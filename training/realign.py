@@ -326,11 +326,12 @@ def identity_of(
     """Everything that decides the numbers of a run."""
     same = (
         "seed", "batch_size", "batch_tokens", "length_window", "texts_per_image", "shuffle_window", "max_prompt_tokens", "max_target_tokens",
-        "stage", "precision", "quantisation", "lora_rank", "lora_alpha", "lora_dropout",
+        "stage", "quantisation", "lora_rank", "lora_alpha", "lora_dropout",
         "lr_qformer", "lr_projection", "lr_adapter", "weight_decay", "warmup", "clip",
     )  # fmt: skip
     return {
         **{name: getattr(args, name) for name in same},
+        "precision": str(precision_of(args.precision, torch.device(args.device))),
         "total_steps": total_steps,
         "shards": shards.digest,
         "mixture": mixture_digest,
