@@ -20,6 +20,7 @@ from evaluation.evaluate import evaluate
 from evaluation.protocols import PROTOCOLS
 from evaluation.records import facts, language_of
 from evaluation.terminal import text_table
+from pipeline import files
 from pipeline.languages import BY_NLLB
 from training.report import log_to_stderr
 
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     if result is not None:
-        sys.stdout.write(f"\n{remark}\n{text_table(result)}")
+        sys.stdout.write(f"\n{remark}\n{losses(args.training)}{text_table(result)}")
         sys.stdout.write(f"page: {args.out / 'index.html'}\n")
 
 
@@ -75,6 +76,15 @@ def describe(images: int, unseen: bool) -> str:
         "The names are not new to it: its language model is the demo's translation model, which learnt them as text. So the score tells\n"
         "something only where it is above the one with images exchanged. It shows that evaluation works, and measures no real model."
     )
+
+
+def losses(training: Path) -> str:
+    """The trainer's own measure, which tells more than whole answers while a model knows little; nothing for a run that held nothing out."""
+    held_out = files.read_json(training / "result.json").get("held_out_images")
+    if held_out is None:
+        return ""
+    right, shuffled = held_out["loss_right_images"], held_out["loss_shuffled_images"]
+    return f"loss on held-out images, nats a token: {right:.3f}, with images exchanged {shuffled:.3f} (all tasks)\n"
 
 
 def languages_of(benchmark: str, names: standin.Names) -> list[str]:

@@ -103,7 +103,7 @@ def markdown(report: Mapping[str, Any]) -> str:
                     else f"- English: **{number(result['macro'][key])}**"
                 )
         others = beside(name, report["protocol"], result)
-        columns = [x for x in ("bleu_4", "rouge_l", "chrf", "relaxed", "accuracy", "chair_s", "in_language", "in_script")
+        columns = [x for x in ("bleu_4", "rouge_l", "chrf", "ref_clip_score", "relaxed", "accuracy", "chair_s", "in_language", "in_script")
                    if x != metric and any(x in values for values in result["by_language"].values())]  # fmt: skip
         lines += [
             "",

@@ -10,14 +10,18 @@ from evaluation.report import METRIC_NAMES, number, worst_first
 SHORT_NAMES = {key: name.split(",")[0] for key, name in METRIC_NAMES.items()}
 
 
+MANY_LANGUAGES = 20
+"""From here on the best languages are shown too, and means by script; below, a few of the worst say enough."""
+
+
 def text_table(report: Mapping[str, Any], rows: int = 6) -> str:
-    """Lines of at most 100 columns. `rows`: worst and best languages shown of each benchmark."""
+    """Lines of at most 110 columns. `rows`: worst and best languages shown of a benchmark with many."""
     lines = [f"protocol {report['protocol']}", *_summary(report["benchmarks"])]
     for name, result in report["benchmarks"].items():
-        if len(result["by_language"]) > 1:
-            lines += ["", *_languages(name, result, rows)]
-        if len(_by_script(result)) > 3:
-            lines += ["", *_scripts(name, result)]
+        if len(result["by_language"]) >= MANY_LANGUAGES:
+            lines += ["", *_languages(name, result, rows, rows), "", *_scripts(name, result)]
+        elif len(result["by_language"]) > 1:
+            lines += ["", *_languages(name, result, rows // 2, 0)]
     return "\n".join(lines) + "\n"
 
 
@@ -37,12 +41,12 @@ def _summary(benchmarks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield line + f"{number(_mean(result.get('constant', {}))):>19}"
 
 
-def _languages(name: str, result: Mapping[str, Any], rows: int) -> Iterator[str]:
-    """Worst languages first, then the best."""
+def _languages(name: str, result: Mapping[str, Any], worst: int, best: int) -> Iterator[str]:
+    """So many of the worst languages, then of the best."""
     metric = result["metric"]
     ordered: list[tuple[str, Any] | None] = list(worst_first(result))
-    if len(ordered) > 2 * rows:
-        ordered = [*ordered[:rows], None, *ordered[-rows:]]
+    if len(ordered) > worst + best:
+        ordered = [*ordered[:worst], None, *ordered[len(ordered) - best :]]
     extras = [x for x in ("chrf", "in_language", "in_script") if any(x in v for v in result["by_language"].values())]
     exchanged = result.get("exchanged", {})
     head = f"{facts()[name]['title']}, worst first"

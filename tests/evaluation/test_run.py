@@ -13,7 +13,7 @@ from evaluation.ask import load
 from evaluation.evaluate import evaluate, main, select
 from evaluation.protocols import PROTOCOLS, Protocol, labels_of
 from evaluation.records import BenchmarkError, Item
-from evaluation.run import answer, predict, read_predictions
+from evaluation.run import answer, batches_of, predict, read_predictions
 from evaluation.score import score
 from model.generate import Decoding
 from model.images import BadImage, read_image
@@ -132,8 +132,17 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_answers(written, model, tmp
         file.write(b'{"id": "en/half')
     with pytest.raises(BenchmarkError, match=r"4 items have no answer"):
         score("xflickrco", items, read_predictions("xflickrco", cut), protocol)
-    assert predict("xflickrco", items, model, protocol, cut, 2) == whole
+    assert predict("xflickrco", items, model, protocol, cut, 2) == whole == read_predictions("xflickrco", cut)
     assert len(path.read_bytes().splitlines()) == len(items) == 8
+
+
+def test_the_likeliest_label_is_the_answer_and_items_of_one_and_two_images_are_never_together(model, monkeypatch):
+    items = sentences("en", "a", "b")
+    monkeypatch.setattr(type(model), "rank", lambda *_: torch.tensor([[-1.0, -2.0], [-3.0, -0.5]]))
+    rows = answer("marvl", items, [[], []], ["p", "q"], model, PROTOCOLS["polyalign"].asks["marvl"])
+    assert [row["output"] for row in rows] == ["yes", "no"] and rows[1]["scores"] == {"yes": -3.0, "no": -0.5}
+    one, two = (dataclasses.replace(items[0], images=(Path("x"),) * n) for n in (1, 2))
+    assert [len(batch) for batch in batches_of([one, one, one, two, two], 2)] == [2, 1, 2]
 
 
 def test_two_processes_ask_disjoint_halves_and_answers_of_another_run_are_refused(written, model, tmp_path):

