@@ -3,9 +3,9 @@
     python -m evaluation.demo --training runs/demo/training --out runs/demo/evaluation
 
 It writes the stand-ins (`standin.py`) of the images that the run held out (`--held-out` of training/realign.py, which keeps them from the tiny
-base too) and asks every benchmark in its own languages, captions in XM3600's format in all. Everything is asked a second time with other images
-(`chance.py`), so that a reader sees what the score is worth. A run that held nothing out is evaluated on images that it was trained on, and the
-table says so.
+base too) and asks every benchmark in its own languages, captions in XM3600's format in all that the run was trained on. Everything is asked a second
+time with other images (`chance.py`), so that a reader sees what the score is worth. A run that held nothing out is evaluated on images that it was
+trained on, and the table says so.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = args.out / "data"
         items = {}
         for name in args.benchmark:
-            codes = standin.write(data, names, languages_of(name, names), [name])
+            codes = standin.write(data, names, languages_of(name, names, args.training), [name])
             items[name] = benchmarks.read(name, data, codes[name])
         result = evaluate(
             items, load(args.training), PROTOCOLS[args.protocol], args.out, data, "the demo's model", batch_size=64, remark=remark,
@@ -87,11 +87,12 @@ def losses(training: Path) -> str:
     return f"loss on held-out images, nats a token: {right:.3f}, with images exchanged {shuffled:.3f} (all tasks)\n"
 
 
-def languages_of(benchmark: str, names: standin.Names) -> list[str]:
-    """NLLB codes: the benchmark's own languages that the names have, or all of those."""
+def languages_of(benchmark: str, names: standin.Names, training: Path) -> list[str]:
+    """NLLB codes: the benchmark's own languages that the names have; for captions all that the run was trained on."""
     have = {code for of in names.values() for code in of}
     if benchmark == IN_ALL_LANGUAGES:
-        return [code for code in BY_NLLB if code in have]
+        trained = files.read_json(training / "result.json")["config"].get("languages") or BY_NLLB
+        return [code for code in BY_NLLB if code in have and code in trained]
     own = (language_of(code) for code in facts()[benchmark]["languages"])
     return [language.nllb for language in own if language is not None and language.nllb in have]
 

