@@ -154,7 +154,17 @@ def batch_losses(
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(loss of each label position in nats, text that it belongs to) for a batch; `text` is what `model.inputs.stack` returns."""
-    images = image_embeddings(model, vision_states)
+    return text_losses(model, image_embeddings(model, vision_states), image_of_text, text, chunk)
+
+
+def text_losses(
+    model: Blip2ForConditionalGeneration,
+    images: Tensor,
+    image_of_text: Tensor,
+    text: dict[str, Tensor],
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`batch_losses` from what `image_embeddings` returned."""
     states, labels, owners = label_states(model, images, image_of_text, **text)
     output = model.language_model.get_output_embeddings()
     return token_losses(states, labels, output, chunk, softcap_of(model)), owners

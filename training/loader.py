@@ -198,6 +198,8 @@ class Batch:
     """UTF-8 bytes of each target (of what is left of it, where it was cut)."""
     left_out: list[int]
     """Places among the rows that were asked for of those whose picture can't be decoded."""
+    vision_states: Tensor | None = None
+    """The vision encoder's output (images, patches + 1, width), where it was read instead of pixels; `pixel_values` then has no image."""
 
     @property
     def target_tokens(self) -> int:
@@ -210,6 +212,7 @@ class Batch:
             pixel_values=self.pixel_values.to(device, non_blocking=True),
             image_of_text=self.image_of_text.to(device, non_blocking=True),
             text=moved,
+            vision_states=None if self.vision_states is None else self.vision_states.to(device, non_blocking=True),
         )
 
     def pinned(self) -> "Batch":
@@ -219,6 +222,7 @@ class Batch:
             pixel_values=self.pixel_values.pin_memory(),
             image_of_text=self.image_of_text.pin_memory(),
             text={name: tensor.pin_memory() for name, tensor in self.text.items()},
+            vision_states=None if self.vision_states is None else self.vision_states.pin_memory(),
         )
 
 
@@ -231,6 +235,8 @@ class Collator:
     layout: Layout
     max_prompt_tokens: int
     max_target_tokens: int
+    states: Callable[[dict], Tensor] | None = None
+    """From an index row to the vision encoder's output for its image (`training.features`), instead of its pixels."""
 
     def __call__(self, rows: Sequence[dict], image_rows: Sequence[dict] | None = None) -> Batch:
         """The batch of `rows` without those whose picture can't be decoded.
@@ -238,21 +244,22 @@ class Collator:
         `image_rows` names, for each, a row whose image it gets instead of its own (to measure what images are worth).
         """
         places: dict[str, int] = {}
-        pixels: list[Tensor] = []
+        seen: list[Tensor] = []
+        see = self.states or self.reader.pixels
         bad: set[str] = set()
         shown = image_rows or rows
         for row in shown:
             if row["key"] not in places and row["key"] not in bad:
                 try:
-                    pixels.append(self.reader.pixels(row))
-                    places[row["key"]] = len(pixels) - 1
+                    seen.append(see(row))
+                    places[row["key"]] = len(seen) - 1
                 except BadPicture:
                     bad.add(row["key"])
         left_out = [place for place, image in enumerate(shown) if image["key"] in bad]
         rows = [row for row, image in zip(rows, shown, strict=True) if image["key"] in places]
+        no_pixels = torch.empty(0, 3, self.reader.image_size, self.reader.image_size)
         if not rows:
-            size = self.reader.image_size
-            return Batch(torch.empty(0, 3, size, size), torch.empty(0, dtype=torch.int64), {}, [], [], [], left_out)
+            return Batch(no_pixels, torch.empty(0, dtype=torch.int64), {}, [], [], [], left_out)
         texts = [self.reader.text(row) for row in rows]
         tokenized = tokenize(
             self.tokenizer,
@@ -265,7 +272,8 @@ class Collator:
             self.max_target_tokens,
         )
         return Batch(
-            pixel_values=normalise(torch.stack(pixels)),
+            pixel_values=no_pixels if self.states else normalise(torch.stack(seen)),
+            vision_states=torch.stack(seen) if self.states else None,
             image_of_text=torch.tensor([places[row["key"]] for row in shown if row["key"] in places]),
             text=stack(self.layout, tokenized),
             rows=rows,

@@ -13,10 +13,11 @@ from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
 from model.generate import Decoding, generate
 from model.images import normalise
-from model.loss import batch_losses, encode_images
+from model.loss import batch_losses
 from training import order, report
 from training.distributed import World
 from training.loader import BadPicture, Collator, Reader, Shards
+from training.step import vision_states_of
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def sample_losses(
     for start in range(batch_size * world.rank, len(rows), batch_size * world.size):
         piece = slice(start, start + batch_size)
         batch = collate(rows[piece], image_rows[piece]).to(device)
-        vision_states = encode_images(model, batch.pixel_values)
+        vision_states = vision_states_of(model, batch)
         losses, owners = batch_losses(model, vision_states, batch.image_of_text, batch.text)
         found[piece, 0].index_add_(0, owners.cpu(), losses.double().cpu())
         found[piece, 1] = owners.cpu().bincount(minlength=len(batch.rows)).double()

@@ -118,6 +118,12 @@ def add_data(group: Group) -> None:
         "--max-bad-images", type=float, default=0.01, metavar="SHARE",
         help="of the images that may turn out not to decode; their texts are left out and listed, and more of them stop the run",
     )  # fmt: skip
+    group.add_argument(
+        "--features",
+        type=Path,
+        metavar="DIR",
+        help="the vision encoder's output, written before by `python -m training.features`",
+    )
     group.add_argument("--workers", type=int, default=2, metavar="N", help="threads that make batches ahead; 0: none")
 
 

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from model.inputs import Layout
 from model.loss import check_against_plain
 from training import base, check, checkpoint, distributed, dry_run, measure, order, report, run_page
 from training.bad_samples import BadSamples
+from training.features import encoder_of, open_features
 from training.loader import Batch, Collator, Reader, ShardError, Shards, estimate_lengths, open_shards, prefetch
 from training.mixture import cells_of, read_mixture
 from training.options import STAGES, arguments
@@ -105,6 +107,7 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
     # The model: frozen but for the parts that this stage trains, and LoRA on the language model.
     model, tokenizer, described = base.load_or_make(args, world)
     base_digest = base.digest_of(model)
+    encoder = encoder_of(model, precision_of(args.precision, device)) if args.features else {}
     trained = STAGES[args.stage]
     torch.manual_seed(args.seed)
     wrapped = add_lora(model, args.lora_rank, args.lora_alpha, args.lora_dropout) if "adapter" in trained else None
@@ -122,6 +125,10 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
     probe = collate(shards.rows[:8]).to(device)
     if precision is torch.float32 and probe.rows:
         check_against_plain(model, probe.pixel_values, probe.image_of_text, probe.text)
+    features = None
+    if args.features is not None:
+        features = open_features(args.features, shards, encoder)
+        collate = replace(collate, states=features.states)
 
     # The order: who is seen when, in which batch. It is all that the position, one integer, is a place in.
     global_order, mixture_digest = order_of(args, shards)
@@ -167,6 +174,7 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
 
     # What must be the same for a checkpoint to be gone on from.
     identity = identity_of(args, shards, base_digest, mixture_digest, total_steps)
+    identity["features"] = features and features.digest
     world.check_alike({"shards": shards.digest, "base model": base_digest, "options": json.dumps(identity)})
     step, position, seconds_before, cut_targets = 0, 0, 0.0, 0
     if resume_from:

@@ -11,7 +11,7 @@ from transformers import Blip2ForConditionalGeneration
 
 from model.freeze import trainable_parameters
 from model.inputs import Layout, TokenizedText, stack
-from model.loss import batch_losses, encode_images
+from model.loss import encode_images, image_embeddings, text_losses
 from training.loader import Batch
 
 
@@ -34,19 +34,27 @@ def accumulate_gradients(
     if not batch.rows:
         return 0.0, sums
     tokens = tokens or batch.target_tokens
-    vision_states = encode_images(model, batch.pixel_values.to(device, non_blocking=True))
+    # The Q-Former sees each image once a step, too: its gradients from all passes are collected at its output.
+    images = image_embeddings(model, vision_states_of(model, batch.to(device)))
+    shown = images.detach().requires_grad_(images.requires_grad)
     found = []
     for piece in pieces(batch.tokenized, layout.query_tokens, size, size_tokens):
-        images, image_of_text = batch.image_of_text[piece].unique(return_inverse=True)
         text = {name: tensor.to(device) for name, tensor in stack(layout, [batch.tokenized[i] for i in piece]).items()}
-        losses, owners = batch_losses(model, vision_states[images.to(device)], image_of_text.to(device), text)
+        losses, owners = text_losses(model, shown, batch.image_of_text[piece].to(device), text)
         (losses.sum() / tokens).backward()
         found.append((torch.tensor(piece, device=device)[owners], losses.detach()))
+    if images.requires_grad:
+        images.backward(shown.grad)
     # one copy from the device, so that the passes are not waited for one by one
     sums.index_add_(
         0, torch.cat([owners for owners, _ in found]).cpu(), torch.cat([losses for _, losses in found]).double().cpu()
     )
     return float(sums.sum()) / tokens, sums
+
+
+def vision_states_of(model: Blip2ForConditionalGeneration, batch: Batch) -> Tensor:
+    """The vision encoder's output (images, patches + 1, width) for a batch on the model's device: as it was read, or encoded now."""
+    return encode_images(model, batch.pixel_values) if batch.vision_states is None else batch.vision_states
 
 
 def pieces(
