@@ -2,13 +2,16 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.quality import __main__ as tool
-from pipeline.quality.__main__ import ADDED, main
+from pipeline.quality import pairs as tool
+from pipeline.quality.__main__ import main
+from pipeline.quality.pairs import ADDED
 
 ROWS = [
     ("A brown dog runs along the beach.", "Ein brauner Hund läuft am Strand entlang.", "deu_Latn", "accepted", ""),
@@ -80,6 +83,19 @@ def test_processes_change_nothing(tmp_path, monkeypatch):
     main([str(source), str(tmp_path / "one.parquet"), "--processes", "1"])
     main([str(source), str(tmp_path / "two.parquet"), "--processes", "2"])
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_processes_work_when_the_tool_is_run_as_a_command(tmp_path):
+    """What runs as __main__ can't be found by other processes."""
+    source = write(tmp_path / "in.parquet", ROWS * 3)
+    code = (
+        "import runpy, sys; from pipeline.quality import pairs; pairs.ROWS, pairs.BATCHES_FOR_PROCESSES = 3, 2\n"
+        f"sys.argv = ['quality', {str(source)!r}, {str(tmp_path / 'out.parquet')!r}, '--processes', '2']\n"
+        "runpy.run_module('pipeline.quality', run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [r["reason"] for r in read(tmp_path / "out.parquet")] == [row[4] for row in ROWS] * 3
 
 
 def test_a_bad_row_that_another_process_meets_is_named(tmp_path, monkeypatch, capsys):
