@@ -252,6 +252,7 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
     # What it learnt: the loss with the right images, and with images exchanged among the samples.
     with arithmetic(precision, device):
         result = measure.measure(model, shards, collate, args.eval_samples, args.batch_size, world)
+        shown = shards  # whose images captions are written for: unseen ones where there are any
         if args.held_out:
             held_out = open_shards(
                 args.shards, args.languages, keep=lambda row: order.is_held_out(row["key"], args.held_out)
@@ -259,7 +260,8 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
             result["held_out_images"] = measure.measure(
                 model, held_out, collate, args.eval_samples, args.batch_size, world
             )
-        generations = measure.write_texts(model, tokenizer, shards, reader) if world.writes else []
+            shown = held_out
+        generations = measure.write_texts(model, tokenizer, shown, reader) if world.writes else []
     result |= {
         "steps": total_steps,
         "samples_seen": position,
@@ -276,7 +278,7 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
     # What is kept: the adapter, the aligned parts, numbers, texts and the run page.
     if world.writes:
         save_adapter(wrapped, model, args.out / "adapter")
-        of_key = {row["key"]: row for row in shards.rows}
+        of_key = {row["key"]: row for row in shown.rows}
         thumbnails = {row["key"]: run_page.thumbnail(reader.image_file(of_key[row["key"]])) for row in generations}
         for name, value in (("generations.json", generations), ("result.json", result)):
             checkpoint.write_aside(args.out / name, json.dumps(value, ensure_ascii=False, indent=1).encode())

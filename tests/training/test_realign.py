@@ -22,7 +22,7 @@ from model.adapt import add_lora
 from model.freeze import set_trainable, trainable_parameters
 from model.inputs import Layout, TokenizedText
 from tests.training.test_loader import damage
-from training import checkpoint, report
+from training import checkpoint, order, report
 from training.loader import Collator, Reader, ShardError, open_shards
 from training.options import STAGES, arguments
 from training.realign import main, realign
@@ -182,6 +182,8 @@ def test_cut_targets_are_counted_and_held_out_images_are_kept_from_training(shar
     )
     assert 0 < result["cut_targets"] <= 48
     assert "loss_right_images" in result["held_out_images"]
+    written = {row["key"] for row in json.loads((tmp_path / "out" / "generations.json").read_text())}
+    assert written and all(order.is_held_out(key, 0.4) for key in written)  # what is shown was not learnt by heart
     assert result["samples"] < 48
 
 
