@@ -47,7 +47,8 @@ def test_every_protocol_runs_every_benchmark_to_a_report(protocol, written, mode
         assert sum(x["items"] for x in result["benchmarks"][name]["by_language"].values()) == len(of)
     assert json.loads((tmp_path / "report.json").read_text())["protocol"] == f"{protocol}/1"
     page = (tmp_path / "index.html").read_text()
-    assert "XM3600" in page and "data:image/jpeg" in page
+    assert "XM3600" in page and "data:image/jpeg" in page and "built-in" not in page
+    assert f'<td class="n">{len(items["xgqa"])}</td><td>exact match' in page
     assert "stand-ins in the benchmarks' formats" in page and "Centurio Qwen" not in page
     assert "Centurio Qwen" not in (tmp_path / "report.md").read_text(), "a stand-in compares with nothing"
 
