@@ -44,7 +44,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--protocol", choices=PROTOCOLS, default="polyalign")
     parser.add_argument(
-        "--languages", nargs="+", metavar="CODE", help="the benchmark's own codes (default: all it has)"
+        "--languages", nargs="+", metavar="CODE", help="of these, each benchmark's own (default: all it has)"
     )
     parser.add_argument(
         "--limit", type=int, metavar="N", help="only the first N items of each language (not comparable)"
@@ -81,7 +81,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if args.check:
             sys.exit(1 if check(args) else 0)
-        items = {name: select(benchmarks.read(name, args.data, args.languages), args.limit) for name in args.benchmark}
+        items = {
+            name: select(benchmarks.read(name, args.data, own_codes(name, args.languages)), args.limit)
+            for name in args.benchmark
+        }
         model = load(args.model, processes().device)
         out = args.out or (args.model / "evaluation" / args.protocol)
         remark = "Only part of the items was asked (--limit)." if args.limit else ""
@@ -100,7 +103,7 @@ def check(args: argparse.Namespace) -> bool:
     """Write what is missing to stdout; returns whether anything is."""
     anything = False
     for name in args.benchmark:
-        found, missing = benchmarks.check(name, args.data, args.languages)
+        found, missing = benchmarks.check(name, args.data, own_codes(name, args.languages))
         anything |= bool(missing)
         sys.stdout.write(
             f"{facts()[name]['title']}: {found} items can be asked, {'nothing is missing' if not missing else 'missing:'}\n"
@@ -110,6 +113,13 @@ def check(args: argparse.Namespace) -> bool:
         if missing:
             sys.stdout.write(f"  from: {facts()[name]['from']}\n")
     return anything
+
+
+def own_codes(benchmark: str, languages: Sequence[str] | None) -> Sequence[str] | None:
+    """Those of `languages` that the benchmark has, so that one list serves several; all of them where it has none, which reading will say."""
+    if languages is None:
+        return None
+    return [code for code in languages if code in facts()[benchmark]["languages"]] or languages
 
 
 def select(items: Sequence[Item], limit: int | None) -> list[Item]:

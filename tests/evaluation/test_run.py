@@ -10,7 +10,7 @@ import torch
 
 from evaluation import benchmarks, report
 from evaluation.ask import load
-from evaluation.evaluate import evaluate, main, select
+from evaluation.evaluate import evaluate, main, own_codes, select
 from evaluation.protocols import PROTOCOLS, Protocol, labels_of
 from evaluation.records import BenchmarkError, Item
 from evaluation.run import answer, batches_of, predict, read_predictions
@@ -214,11 +214,19 @@ def test_a_report_stands_beside_published_figures_worst_language_first_and_write
     assert '<span lang="he" dir="rtl">x</span>' in page and '<span lang="fr" dir="ltr">' in page
 
 
-def test_the_command_checks_data_and_refuses_what_is_no_model(written, tmp_path, capsys):
+def test_the_command_checks_data_and_refuses_what_is_no_model(written, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     data, _ = written
     with pytest.raises(SystemExit) as exit_:
         main(["--benchmark", "xvnli", "--data", str(data), "--check", "--languages", "fr"])
     assert exit_.value.code == 1 and "fr" in capsys.readouterr().out
+    assert own_codes("marvl", ["de", "zh"]) == ["zh"] and own_codes("marvl", None) is None
+    with pytest.raises(SystemExit, match=r"marvl-xx.jsonl is not there"):
+        main(["--model", str(tmp_path), "--benchmark", "marvl", "--data", str(data), "--languages", "xx"])
+    with pytest.raises(SystemExit, match=r"not a folder here, and as a hub id .*hf download"):
+        main(
+            ["--model", "no-such/model", "--benchmark", "xvnli", "--data", str(data), "--languages", "en", "--out", "x"]
+        )
     with pytest.raises(ModelError, match=r"neither adapter/"):
         load(tmp_path)
     with pytest.raises(SystemExit, match=r"error: .*is no model"):
