@@ -11,6 +11,7 @@ from pipeline.quality.lid import Identifier
 
 MARKUP = ("</s>", "<unk>", "<pad>", "&nbsp;", "<b>", "{0}", "[MASK]", "<|im_end|>", "%s", "__label__fr", "▁", "&#39;")
 DIGITS = regex.compile(r"\p{Nd}+")
+FINAL_MARKS = ".。։।۔"
 UNSPACED = frozenset({"Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr"})
 FAULTS = {
     "english_copy": "English copy",
@@ -26,6 +27,16 @@ FAULTS = {
     "empty": "empty",
 }
 """Method of Planter, and what it is called in tables."""
+
+
+HABITS: dict[str, Callable[[str, str], tuple[str, str]]] = {
+    "as written": lambda english, text: (english, text),
+    "without the final mark": lambda english, text: (english, text.rstrip(FINAL_MARKS)),
+    "in lower case, without the final mark": lambda english, text: (english.lower(), text.lower().rstrip(FINAL_MARKS)),
+    "in capitals": lambda english, text: (english.upper(), text.upper()),
+    "English in Title Case": lambda english, text: (english.title(), text),
+}
+"""Ways in which people write captions: what they make of an English caption and its translation."""
 
 
 class Planter:
