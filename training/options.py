@@ -87,12 +87,19 @@ def defaults_of(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False, []) else super()._get_help_string(action)
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="training/realign.py",
         description=DESCRIPTION,
         epilog="Options without a default take the preset's recipe for the stage.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=Help,
         argument_default=None,
     )
     add_data(parser.add_argument_group("data"))
