@@ -59,6 +59,8 @@ lint: setup  ## ruff and mypy
 
 bench: setup  ## the measurements behind the README's claims
 	$(BIN)/python -m benchmarks.translate
+	$(BIN)/python -m benchmarks.train
+	$(BIN)/python -m benchmarks.loader
 
 clean:  ## remove what the demo made (not the environment)
 	rm -rf $(RUN) runs/memory
