@@ -103,7 +103,7 @@ class TranslationConfig(Section):
     vocabulary_maps: Path | None = None
     """Tokens that each language may use, made by `python -m pipeline.vocabulary`: faster on a CPU, at a price in quality that its `compare` tells."""
     batch_tokens: Annotated[int, Field(ge=64)] | None = None
-    """Source tokens decoded at once by each worker; by default 1,024 on a CPU (32 to 64 captions) and 4,096 on a GPU."""
+    """Source tokens decoded at once by each worker; by default 2,048 on a CPU (about 100 captions) and 4,096 on a GPU."""
     block_sentences: Annotated[int, Field(ge=1)] = 4000
     """Sentences in one task of the flow. About a minute's work is right."""
 
