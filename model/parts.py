@@ -139,13 +139,18 @@ def _published(source: str) -> Path:
     return CONFIGS / f"{source.split('/')[-1]}.json"
 
 
-def preset_skeleton(name: str, dtype: torch.dtype = torch.bfloat16) -> Blip2ForConditionalGeneration:
-    """The preset's model on the meta device, from the published configurations in `model/configs`."""
+def published_configs(name: str) -> tuple[dict, dict]:
+    """config.json of the preset's eyes and of its language model, as they are in `model/configs`."""
     recipe = RECIPES[name]
     eyes, language_model = (
         json.loads(_published(source).read_text()) for source in (recipe.eyes, recipe.language_model)
     )
-    return skeleton(eyes, language_model, dtype=dtype)
+    return eyes, language_model
+
+
+def preset_skeleton(name: str, dtype: torch.dtype = torch.bfloat16) -> Blip2ForConditionalGeneration:
+    """The preset's model on the meta device, from the published configurations."""
+    return skeleton(*published_configs(name), dtype=dtype)
 
 
 def blip2_config(eyes: dict, text_config: PreTrainedConfig, placeholder: int) -> Blip2Config:
