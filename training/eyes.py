@@ -189,7 +189,24 @@ def train_eyes(
                 sum(recent) / len(recent),
                 report.duration(left),
             )
+    spread_as_words(model, torch.cat([pictures.pixels for pictures in collections]), torch.cat(vectors))
     return sum(losses[-100:]) / len(losses[-100:])
+
+
+@torch.no_grad()
+def spread_as_words(model: Blip2ForConditionalGeneration, pixels: Tensor, words: Tensor) -> None:
+    """Scale the projection of `model` so that images differ from each other as much as texts do, around the mean that they have.
+
+    Nearness alone draws whatever can't be foretold to the mean: trained so, images differ a third as much as words, and a language model that
+    reads words hardly tells them apart. `pixels`: uint8 (images, 3, size, size); `words`: (texts, width), their vectors.
+    """
+    model.eval()
+    seen = torch.cat([_see(model, normalise(piece)) for piece in pixels.split(128)])
+    factor = float(words.std(0).mean() / seen.std(0).mean())
+    projection = model.language_projection
+    projection.weight.mul_(factor)
+    projection.bias.mul_(factor).add_(seen.mean(0), alpha=1 - factor)
+    log.info("eyes: images are spread %.1f times as wide, as words are", factor)
 
 
 def _vector(name: str, tokenizer: PreTrainedTokenizerBase, embed: torch.nn.Module) -> Tensor:

