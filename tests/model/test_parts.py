@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -211,3 +212,25 @@ def test_embeddings_that_loading_replaced_are_noticed(eyes, language_models):
     model.language_model.lm_head.weight.data[3] += 1
     with pytest.raises(ValueError, match="output matrix"):
         parts.check_language_weights(model, language_models["mt5"])
+
+
+def test_of_a_hub_id_only_the_files_with_needed_tensors_are_fetched(eyes, language_models, tmp_path, monkeypatch):
+    hub = {"lab/eyes": eyes, "lab/language-model": language_models["mt5"]}
+
+    def snapshot_download(repo_id: str, allow_patterns: list[str]) -> str:
+        """What the hub's client does with these arguments, from a folder."""
+        cache = tmp_path / repo_id
+        cache.mkdir(parents=True, exist_ok=True)
+        names = [path.name for path in hub[repo_id].iterdir()]
+        for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+            shutil.copy(hub[repo_id] / name, cache)
+        return str(cache)
+
+    monkeypatch.setattr(sources, "snapshot_download", snapshot_download)
+    model, _ = parts.from_parts("lab/eyes", "lab/language-model", dtype=torch.float32)
+    here, _ = parts.from_parts(eyes, language_models["mt5"], dtype=torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), here.parameters(), strict=True))
+    fetched = {path.name for path in (tmp_path / "lab/eyes").glob("*.safetensors")}
+    index = json.loads((eyes / sources.INDEX).read_text())["weight_map"]
+    assert fetched == {file for name, file in index.items() if name.startswith(parts.EYES)}
+    assert fetched < set(index.values())
