@@ -178,11 +178,31 @@ def evaluate(
         shown[benchmark] = report.samples(asked, rows, scores)
     if not state.is_main_process:
         return None
+    for benchmark, samples in shown.items():
+        files.write_json(out / f"{benchmark}.samples.json", samples)
     result["seconds"] = round(time.monotonic() - started, 1)
+    for benchmark, scores in asked_before(out, result).items():
+        result["benchmarks"][benchmark] = scores
+        shown[benchmark] = files.read_json(out / f"{benchmark}.samples.json")
     files.write_json(out / "report.json", result)
     files.write_text(out / "report.md", report.markdown(result))
     files.write_text(out / "index.html", report.html(result, shown))
     return result
+
+
+def asked_before(out: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of other benchmarks that an earlier command left in `out`, of the same model, protocol and remark: they stay in the report."""
+    path = out / "report.json"
+    if not path.is_file():
+        return {}
+    before = files.read_json(path)
+    if any(before.get(key) != result[key] for key in ("format", "protocol", "model", "remark", "stand_in")):
+        return {}
+    return {
+        name: scores
+        for name, scores in before["benchmarks"].items()
+        if name not in result["benchmarks"] and (out / f"{name}.samples.json").is_file()
+    }
 
 
 if __name__ == "__main__":

@@ -70,6 +70,9 @@ def test_a_report_says_what_the_model_scores_with_other_images(written, model, t
     assert all(of["exchanged"][code] < of["by_language"][code]["cider"] for code in languages)
     table = text_table(result)
     assert "images exchanged" in table and "in 4 of 4 languages" in table and max(map(len, table.splitlines())) <= 110
+    blind = {code: values["cider"] for code, values in of["by_language"].items()}
+    same = {**result, "benchmarks": {"xm3600": {**of, "exchanged": blind}}}
+    assert "in 0 of 4 languages" in text_table(same)
     assert "| images exchanged |" in (tmp_path / "report.md").read_text()
     assert "images exchanged</th>" in (tmp_path / "index.html").read_text()
 

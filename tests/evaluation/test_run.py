@@ -285,3 +285,16 @@ def test_answers_are_cleaned_as_the_protocol_says_and_outputs_that_are_no_label_
     assert cleaned["accuracy"] == pytest.approx(200 / 3) and cleaned["not_a_label"] == pytest.approx(100 / 3)
     as_it_is = score("marvl", items, said, PROTOCOLS["centurio"])["by_language"]["en"]
     assert as_it_is["accuracy"] == pytest.approx(100 / 3) and as_it_is["not_a_label"] == pytest.approx(200 / 3)
+
+
+def test_a_second_command_keeps_what_the_first_one_reported(written, model, tmp_path):
+    data, _ = written
+    asked = {name: select(benchmarks.read(name, data, ["zh"]), 1) for name in ("marvl", "xflickrco")}
+    for name, items in asked.items():
+        result = evaluate({name: items}, model, quick("polyalign"), tmp_path, data, "tiny")
+    assert (
+        set(json.loads((tmp_path / "report.json").read_text())["benchmarks"]) == set(result["benchmarks"]) == set(asked)
+    )
+    assert (tmp_path / "index.html").read_text().count("<figure>") == 2
+    again = evaluate({"marvl": asked["marvl"]}, model, quick("polyalign"), tmp_path, data, "tiny", remark="other")
+    assert set(again["benchmarks"]) == {"marvl"}, "a report of another kind is not mixed in"
