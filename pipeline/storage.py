@@ -5,6 +5,7 @@ The cache has a size limit; what was not used for longest goes first. It may be 
 under a lock, written aside and renamed, its name begins with its hash, and one that goes while it is read stays readable (POSIX).
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline import files
 
-CACHE_BYTES = 50 * 10**9
+CACHE_BYTES = int(float(os.environ.get("POLYALIGN_CACHE_GB", 50)) * 10**9)
 """Size of the cache unless another is given."""
 
 STALE = 24 * 3600
@@ -117,6 +118,37 @@ class Folder:
             raise
         except Exception as error:  # every file system has its own
             raise StorageError(f"Can't {what} {self}: {type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True)
+class RemoteShards:
+    """A remote folder of shards that stands where a local one's path would: `folder / name` is a local file with the bytes of `name`."""
+
+    folder: Folder
+    hashes: dict[str, str]
+    """Name → sha256, by the manifest."""
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def __truediv__(self, name: str) -> Path:
+        if name in self.hashes:
+            return self.folder.path(name, self.hashes[name])
+        data = self.folder.read(name)  # the manifest, which has no hash of its own
+        return self.folder.path(name, hashlib.sha256(data).hexdigest())
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """Bytes of a file; fewer where it ends. The file may leave the cache right afterwards."""
+        descriptor = self.folder.open(name, self.hashes[name])
+        try:
+            return os.pread(descriptor, size, offset)
+        finally:
+            os.close(descriptor)
+
+
+def is_remote(name: str) -> bool:
+    """Whether `name` is a URL of files that are not on this machine."""
+    return "://" in name and not name.startswith(("file://", "local://"))
 
 
 def open_folder(name: str | Path, cache: Path | None = None, cache_bytes: int = CACHE_BYTES) -> Folder:

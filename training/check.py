@@ -25,6 +25,7 @@ from model.inputs import Layout, language_tokens, tokenize
 from pipeline.corpus import TASKS
 from pipeline.languages import BY_NLLB
 from pipeline.sources.images import look_of
+from pipeline.storage import RemoteShards
 from pipeline.verify import verify
 from training.loader import Reader, ShardError, Shards
 
@@ -61,7 +62,7 @@ def check(
     known = read_hashes(benchmark_images)
     found = Findings()
     log.info("checking the shards' bytes and images")
-    found.problems += verify(shards.folder)
+    found.problems += verify(shards.folder.folder if isinstance(shards.folder, RemoteShards) else shards.folder)
     reader = Reader(shards.folder, image_size=1)
     log.info("checking %d texts", len(shards.rows))
     found.problems += check_tags(shards, reader)
@@ -77,7 +78,7 @@ def check(
 def check_tags(shards: Shards, reader: Reader) -> Iterator[str]:
     """Yield what is wrong with a text's languages, task, prompt or target."""
     for row in tqdm(shards.rows, "tags", mininterval=1):
-        where = f"{shards.folder / row['shard']}, text {row['id']}"
+        where = f"{shards.folder}/{row['shard']}, text {row['id']}"
         try:
             text = reader.text(row)
         except ShardError as error:
@@ -198,7 +199,7 @@ def leaks(shards: Shards, reader: Reader, known: Hashes) -> Iterator[str]:
     rows = list({row["key"]: row for row in shards.rows}.values())
     for row in tqdm(rows, "leakage", mininterval=1):
         data = reader.image_file(row)
-        where = f"{row['key']}.{row['extension']} in {shards.folder / row['shard']}"
+        where = f"{row['key']}.{row['extension']} in {shards.folder}/{row['shard']}"
         same = known.sha256.get(hashlib.sha256(data).hexdigest())
         if same:
             yield f"{where} is the benchmark image {same}: take it out of the mix"

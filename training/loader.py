@@ -9,7 +9,6 @@ GIL, threads share one cache of decoded pictures, and nothing is copied between 
 in which they were asked for, so no number of workers changes what is trained on.
 """
 
-import glob
 import hashlib
 import io
 import json
@@ -19,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +32,7 @@ from transformers import PreTrainedTokenizerBase
 
 from model.images import BadImage, normalise, read_image
 from model.inputs import IGNORED, Layout, TokenizedText, stack, tokenize
+from pipeline.storage import RemoteShards, StorageError, is_remote, open_folder
 
 FORMAT = "polyalign-shards/1"
 DECODED_IMAGES_KEPT = 512
@@ -53,7 +54,7 @@ class BadPicture(ShardError):
 class Shards:
     """The rows of the index that a run trains on, and a digest of everything that decides them."""
 
-    folder: Path
+    folder: Path | RemoteShards
     rows: list[dict]
     """Rows of index.parquet, in the index's order."""
     images: NDArray[np.int64]
@@ -72,18 +73,18 @@ def open_shards(pattern: str, languages: Sequence[str] = (), keep: Callable[[dic
     Raises ShardError when no tar matches, manifest.json or index.parquet is missing or from another build, a tar is missing or has another
     size than the manifest says, or no row is left.
     """
-    found = {Path(path).name for path in glob.glob(pattern)}
-    folder = Path(pattern).parent
+    folder, sizes = _folder_of(pattern)
+    found = {name for name in sizes if fnmatch(name, pattern.rsplit("/", 1)[-1])}
     if not found:
         raise ShardError(
             f"No shard matches {pattern}. Build them with `python -m flows.translate_mix MIX --out RUN`, or correct --shards."
         )
-    manifest_path, index_path = folder / "manifest.json", folder / "index.parquet"
-    for path in (manifest_path, index_path):
-        if not path.is_file():
+    for name in ("manifest.json", "index.parquet"):
+        if name not in sizes:
             raise ShardError(
-                f"{path} is missing: the shards were not finished or only partly copied. Run the flow again, or copy the whole folder."
+                f"{folder}/{name} is missing: the shards were not finished or only partly copied. Run the flow again, or copy the whole folder."
             )
+    manifest_path, index_path = folder / "manifest.json", folder / "index.parquet"
     manifest = json.loads(manifest_path.read_bytes())
     if manifest.get("format") != FORMAT:
         raise ShardError(
@@ -96,16 +97,15 @@ def open_shards(pattern: str, languages: Sequence[str] = (), keep: Callable[[dic
         )
     for name in sorted(found):
         if name not in listed:
-            raise ShardError(f"{folder / name} is not in {manifest_path}: remove the stray file, or narrow --shards.")
-        size = (folder / name).stat().st_size
-        if size != listed[name]:
+            raise ShardError(f"{folder}/{name} is not in {manifest_path}: remove the stray file, or narrow --shards.")
+        if sizes[name] != listed[name]:
             raise ShardError(
-                f"{folder / name} has {size} bytes, its manifest says {listed[name]}: it is truncated or from another build. Copy or build it again."
+                f"{folder}/{name} has {sizes[name]} bytes, its manifest says {listed[name]}: it is truncated or of another build. Copy it again."
             )
     for name in sorted(listed.keys() - found):
-        if not (folder / name).exists():  # a glob that leaves out a shard that is there is a choice
+        if name not in sizes:  # a glob that leaves out a shard that is there is a choice
             raise ShardError(
-                f"{folder / name} is named in {manifest_path} but is not there: copy it, or build the shards again."
+                f"{folder}/{name} is named in {manifest_path} but is not there: copy it, or build the shards again."
             )
     rows = [
         row
@@ -122,10 +122,27 @@ def open_shards(pattern: str, languages: Sequence[str] = (), keep: Callable[[dic
     return Shards(folder, rows, images, hashlib.sha256(json.dumps(selection, sort_keys=True).encode()).hexdigest())
 
 
+def _folder_of(pattern: str) -> tuple[Path | RemoteShards, dict[str, int]]:
+    """The folder that a glob of tars names, and its files with their bytes. A local path, a file:// URL, or a URL that fsspec knows."""
+    if not is_remote(pattern):
+        local = Path(pattern.removeprefix("file://")).parent
+        return local, open_folder(local).sizes()
+    try:
+        folder = open_folder(pattern.rsplit("/", 1)[0])
+        sizes = folder.sizes()
+        hashes = {}
+        if "manifest.json" in sizes:
+            manifest = json.loads(folder.read("manifest.json"))
+            hashes = {entry["file"]: entry["sha256"] for entry in [*manifest["shards"], manifest["index"]]}
+        return RemoteShards(folder, hashes), sizes
+    except StorageError as error:
+        raise ShardError(str(error)) from error
+
+
 class Reader:
     """Reads texts and images of index rows. Keeps one file descriptor a shard and the last few hundred decoded images."""
 
-    def __init__(self, folder: Path, image_size: int) -> None:
+    def __init__(self, folder: Path | RemoteShards, image_size: int) -> None:
         self.folder = folder
         self.image_size = image_size
         self._files: dict[str, int] = {}
@@ -139,7 +156,7 @@ class Reader:
         text = texts[row["text"]] if row["text"] < len(texts) else {}
         if text.get("id") != row["id"]:
             raise ShardError(
-                f"{self.folder / row['shard']} does not hold {row['id']} where the index says: index and tar are of different builds."
+                f"{self.folder}/{row['shard']} does not hold {row['id']} where the index says: index and tar are of different builds."
             )
         return text
 
@@ -152,13 +169,19 @@ class Reader:
         return self._read(row["shard"], row["image_offset"], row["image_bytes"])
 
     def _read(self, shard: str, offset: int, size: int) -> bytes:
-        with self._opening:
-            if shard not in self._files:
-                self._files[shard] = os.open(self.folder / shard, os.O_RDONLY)
-        data = os.pread(self._files[shard], size, offset)
+        if isinstance(self.folder, RemoteShards):
+            try:
+                data = self.folder.read(shard, offset, size)
+            except StorageError as error:
+                raise ShardError(str(error)) from error
+        else:
+            with self._opening:
+                if shard not in self._files:
+                    self._files[shard] = os.open(self.folder / shard, os.O_RDONLY)
+            data = os.pread(self._files[shard], size, offset)
         if len(data) != size:
             raise ShardError(
-                f"{self.folder / shard} ends at byte {offset + len(data)}, the index wants {offset + size}: it is truncated. Copy or build it again."
+                f"{self.folder}/{shard} ends at byte {offset + len(data)}, the index wants {offset + size}: it is truncated. Copy or build it again."
             )
         return data
 
@@ -167,7 +190,7 @@ class Reader:
             return json.loads(self._read(shard, offset, size))["texts"]
         except (ValueError, KeyError) as error:
             raise ShardError(
-                f"{self.folder / shard} has no sample's JSON at byte {offset}: index and tar are of different builds."
+                f"{self.folder}/{shard} has no sample's JSON at byte {offset}: index and tar are of different builds."
             ) from error
 
     def _decode(self, shard: str, key: str, extension: str, offset: int, size: int) -> Tensor:
@@ -176,7 +199,7 @@ class Reader:
             return read_image(data, self.image_size)
         except BadImage as error:
             raise BadPicture(
-                f"{key}.{extension} in {self.folder / shard} can't be decoded ({error}). "
+                f"{key}.{extension} in {self.folder}/{shard} can't be decoded ({error}). "
                 "Repair or remove the image at its source and build the shards again."
             ) from error
 

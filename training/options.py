@@ -12,6 +12,7 @@ import torch
 
 from model import assemble
 from model.recipes import RECIPES
+from pipeline.storage import is_remote
 
 DESCRIPTION = "Re-align a Vision-LLM on multilingual shards."
 
@@ -52,6 +53,8 @@ SMOLLM2 = {
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options of a run, with what was not given filled in."""
     args = parser().parse_args(argv)
+    if args.out is None and is_remote(args.shards):
+        parser().error("shards at a URL need a local folder for the run: name it with --out")
     args.out = args.out or Path(args.shards).parent.parent / "training"
     for name, value in defaults_of(args).items():
         if getattr(args, name) is None:

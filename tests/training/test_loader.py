@@ -4,6 +4,7 @@ import json
 import threading
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -171,3 +172,27 @@ def test_lengths_are_estimated_by_language(shards, tokenizer_folder):
     true = [len(tokenizer(f"{t['prompt']} {t['target']}", add_special_tokens=False)["input_ids"]) for t in texts]
     assert sum(lengths) == pytest.approx(sum(true), rel=0.05)
     assert (lengths == estimate_lengths(opened, reader, tokenizer)).all()
+
+
+def test_shards_at_a_url_are_the_local_ones_read_through_the_cache(shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("POLYALIGN_CACHE", str(tmp_path))
+    local = open_shards(shards)
+    filesystem = fsspec.filesystem("memory")
+    for path in local.folder.iterdir():
+        filesystem.pipe_file(f"/remote/{path.name}", path.read_bytes())
+    try:
+        remote = open_shards("memory://remote/*.tar")
+        assert remote.digest == local.digest and remote.rows == local.rows
+        assert not list(tmp_path.glob("*.tar"))  # nothing is copied before it is touched
+        reader, own = Reader(remote.folder, 8), Reader(local.folder, 8)
+        for row in remote.rows[::5]:
+            assert reader.text(row) == own.text(row) and torch.equal(reader.pixels(row), own.pixels(row))
+        assert len(list(tmp_path.glob("*.tar"))) == 2
+        filesystem.pipe_file("/remote/shard-00001.tar", b"short")
+        with pytest.raises(ShardError, match=r"memory://remote/shard-00001\.tar has 5 bytes"):
+            open_shards("memory://remote/*.tar")
+        with pytest.raises(ShardError, match="No shard matches"):
+            open_shards("memory://nowhere/*.tar")
+    finally:
+        filesystem.rm("/remote", recursive=True)
+    assert open_shards(f"file://{shards}").digest == local.digest
