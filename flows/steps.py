@@ -191,27 +191,33 @@ def make_verdicts(run: Run) -> bool:
 
     def build(stage: Any) -> None:
         candidates, scores = read_scored(run, "candidates", CANDIDATES), read_scored(run, "scores", SCORES)
-        judged = {v["id"]: v for v in accept(scores, run.contracts, run.policy, run.readmitted).to_pylist()}
-        accepted = {"reason": "", "detail": ""}
-        scores_of = scores_by_sample(scores)
-        verdicts, ledger, prompts = [], [], []
-        for c in candidates.to_pylist():
-            verdict = judged.get(c["id"], accepted)
-            if c["source"] == PROMPT_SOURCE:
-                field = c["fields"][0]
-                row = {
-                    "language": c["language"],
-                    "text": field["source"],
-                    "translation": field["text"],
-                    "reason": verdict["reason"],
-                }
-                prompts.append(row)
-                continue
-            verdicts.append({"id": c["id"], "reason": verdict["reason"], "detail": verdict["detail"]})
-            if verdict["reason"]:
-                common = {k: c[k] for k in ("id", "example", "source", "task", "language", "fields")}
-                ledger.append({**common, **verdicts[-1], "stage": "accept", "scores": scores_of.get(c["id"])})
-        files.write_table(stage.path("verdicts.parquet"), pa.Table.from_pylist(verdicts, schema=VERDICTS))
+        judged = accept(scores, run.contracts, run.policy, run.readmitted)
+        place = pc.index_in(
+            candidates["id"], value_set=judged["id"].combine_chunks()
+        )  # English has no scores: accepted
+        reason, detail = (pc.fill_null(judged[name].take(place), "") for name in ("reason", "detail"))
+        is_prompt = pc.equal(candidates["source"], PROMPT_SOURCE)
+        is_rejected = pc.and_(pc.invert(is_prompt), pc.not_equal(reason, ""))
+        verdicts = pa.table([candidates["id"], reason, detail], schema=VERDICTS).filter(pc.invert(is_prompt))
+        of_rejected = pc.is_in(scores["id"], value_set=candidates["id"].filter(is_rejected).combine_chunks())
+        scores_of = scores_by_sample(scores.filter(of_rejected))
+        judged_candidates = candidates.append_column("reason", reason).append_column("detail", detail)
+        ledger = [
+            {**c, "stage": "accept", "scores": scores_of.get(c["id"])}
+            for c in judged_candidates.filter(is_rejected)
+            .select([x for x in LEDGER.names if x not in ("stage", "scores")])
+            .to_pylist()
+        ]
+        prompts = [
+            {
+                "language": c["language"],
+                "text": c["fields"][0]["source"],
+                "translation": c["fields"][0]["text"],
+                "reason": c["reason"],
+            }
+            for c in judged_candidates.filter(is_prompt).to_pylist()
+        ]
+        files.write_table(stage.path("verdicts.parquet"), verdicts)
         files.write_table(stage.path("ledger.parquet"), pa.Table.from_pylist(ledger, schema=LEDGER))
         files.write_table(stage.path("prompts.parquet"), pa.Table.from_pylist(prompts, schema=PROMPTS))
 
