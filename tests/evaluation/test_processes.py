@@ -122,9 +122,9 @@ def test_two_processes_answer_disjoint_halves_and_report_as_one_does(launched, c
     for process in both:
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
-    for name in ("xflickrco", "marvl"):
+    for name, items in (("xflickrco", 8), ("marvl", 4)):  # MaRVL has no German
         halves = [len((tmp_path / f"{name}.predictions.{rank}.jsonl").read_text().splitlines()) for rank in (0, 1)]
-        assert abs(halves[0] - halves[1]) <= 1 and sum(halves) == 8
+        assert abs(halves[0] - halves[1]) <= 1 and sum(halves) == items
     assert answers(tmp_path) == undisturbed[0]
     assert scores(tmp_path) == undisturbed[1]
 
@@ -135,7 +135,7 @@ def test_the_launcher_ends_all_when_one_dies_and_the_same_command_goes_on(comman
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(free_port()),
               "-m", "evaluation.evaluate", *command, "--out", str(tmp_path)]  # fmt: skip
-    image = benchmarks.read("marvl", written[0], ["de"])[0].images[0]
+    image = benchmarks.read("marvl", written[0], ["zh"])[0].images[0]
     content = image.read_bytes()
     image.unlink()
     image.write_bytes(content[:100])
