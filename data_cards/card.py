@@ -17,14 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_cards import choose, croissant, front_matter, licences, wording
+from data_cards.answers import WAY_MEANING, count_answers
 from data_cards.pictures import Pictures, data_uri
 from data_cards.tally import LanguageCount, Tally, UnbalancedRun, count_run
 from pipeline import corpus, files
 from pipeline.languages import BY_NLLB, ENGLISH
+from pipeline.short_answers import KEPT_ENGLISH
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Raise it when the card of the same run changes: the flow then writes the card again."""
 
 SAMPLES_SHOWN = 4
@@ -166,6 +168,9 @@ def _view(data: Run, tally: Tally) -> dict[str, Any]:
             )
         ).as_py()
         or 0,
+        "answers": count_answers(data.samples, data.ledger),
+        "way_meaning": WAY_MEANING,
+        "short_answers": facts["short_answers"],
         "source_licences": source_licences,
         "licence": licence,
         "licence_parts": sorted({part for text in [model["licence"], *all_licences] for part in licences.split(text)}),
@@ -271,7 +276,11 @@ def _rejected(row: dict[str, Any]) -> dict[str, Any]:
             {
                 "role": field["role"],
                 "source": _text(field["source"] or "", ENGLISH, REJECTED_CHARACTERS_SHOWN),
-                "text": _text(field["text"] or "", row["language"], REJECTED_CHARACTERS_SHOWN),
+                "text": _text(
+                    field["text"] or "",
+                    ENGLISH if field["origin"] == KEPT_ENGLISH else row["language"],
+                    REJECTED_CHARACTERS_SHOWN,
+                ),
             }
             for field in row["fields"] or []
             if field["role"] not in corpus.UNTRANSLATED_ROLES

@@ -31,7 +31,7 @@ SIZE_CATEGORIES = (
 """Upper bounds and names of the hub's `size_categories`."""
 SAMPLE_COLUMNS_IN_JSON = (
     "id", "example", "source", "task", "language", "prompt_language",
-    "target_language", "template", "prompt", "target", "scores",
+    "target_language", "template", "prompt", "target", "answer_origin", "scores",
 )  # fmt: skip
 """Columns of the samples that a shard's JSON has, `docs/formats.md`."""
 

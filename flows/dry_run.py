@@ -7,7 +7,7 @@ from typing import Any
 from flows import steps
 from flows.run import Run
 from pipeline.estimate import BYTES_PER_SENTENCE, estimate
-from pipeline.languages import BY_NLLB
+from pipeline.languages import BY_NLLB, ENGLISH
 from pipeline.plan import overview
 from pipeline.requests import Segmenter, unanswered, wanted_sentences
 from pipeline.sources.read import read_examples
@@ -21,6 +21,36 @@ def spell_time(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
+def short_answer_lines(run: Run, planned: dict[str, list[dict[str, Any]]], seconds_each: float) -> list[str]:
+    """What the short answers add. How many will be translated back is known only after the translation; this is the most."""
+    segmenter, rule = Segmenter(), run.short_answers
+    counts: Counter[str] = Counter()
+    joint, alone = set(), set()
+    for language, rows in planned.items():
+        for row in rows if language != ENGLISH else ():
+            for place in range(len(row["fields"])):
+                if (asked := rule.asked(row["fields"], place, segmenter)) and asked.answer:
+                    if rule.glossary.find(language, asked.answer):
+                        counts["glossary"] += 1
+                    else:
+                        counts["checked"] += 1
+                        alone.add((language, asked.answer))
+                        if asked.joint:
+                            joint.add((language, asked.joint))
+    if not counts.total():
+        return []
+    lines = [f"{counts.total():,} short answers: {counts['glossary']:,} by the glossary"]
+    if run.short_answers.check == "alone":
+        return [f"{lines[0]}, the others as they are translated alone."]
+    lines[0] += (
+        f", {counts['checked']:,} checked by {len(joint):,} of the sentences above, which hold question and answer together."
+    )
+    if run.short_answers.back_translation:
+        most = spell_time(len(alone) * seconds_each)
+        lines.append(f"At most {len(alone):,} more are translated back into English (at most {most}).")
+    return lines
+
+
 def dry_run(run: Run, write: Callable[[str], Any]) -> None:
     """Print what each language gets, what is in the memory already, and what the rest will cost."""
     stages = run.stages()
@@ -31,7 +61,8 @@ def dry_run(run: Run, write: Callable[[str], Any]) -> None:
         examples, ledger, _, given = read_examples(run.mix)
         unusable = ledger.num_rows
     plan = steps.plan_table(run, examples, given)
-    wanted = wanted_sentences(steps.planned(run, examples, plan, given), run.engine.key, Segmenter())
+    texts = steps.planned(run, examples, plan, given)
+    wanted = wanted_sentences(texts, run.engine.key, Segmenter(), run.short_answers)
     new = unanswered(wanted, run.memory)
     cost = estimate(run.engine, new)
     counts = [Counter(t["language"].to_pylist()) for t in (plan, wanted, new)]
@@ -60,6 +91,8 @@ def dry_run(run: Run, write: Callable[[str], Any]) -> None:
             f"About {spell_time(cost.seconds)} for the translation, by {cost.probed} sentences decoded here just now, "
         )
         write(f"and {megabytes:,.1f} MB more in the memory.\n")
+    for line in short_answer_lines(run, texts, cost.seconds / max(1, new.num_rows)):
+        write(f"{line}\n")
     if cost.too_long:
         limit = run.engine.max_source_tokens
         write(f"{cost.too_long:,} sentences have more than {limit} tokens and will be translated in parts.\n")

@@ -21,8 +21,11 @@ import pipeline.render
 import pipeline.requests
 import pipeline.segment
 import pipeline.shards
+import pipeline.short_answers
 import pipeline.sources.read
 from pipeline import files
+from pipeline.back_translation import IntoEnglish
+from pipeline.glossary import load_glossary
 from pipeline.languages import ENGLISH
 from pipeline.memory import Memory
 from pipeline.mix import Mix, MixError, describe, read_mix
@@ -31,6 +34,7 @@ from pipeline.quality.accept import Policy, read_policy
 from pipeline.quality.lid import Contract, Identifier, load_identifier
 from pipeline.quality.readmit import read_readmitted
 from pipeline.render import Template, fingerprint, read_templates
+from pipeline.short_answers import ShortAnswers
 from pipeline.stage import Stage, stage
 from pipeline.translate import Engine, load_engine
 
@@ -64,11 +68,24 @@ class Run:
     contracts: dict[str, Contract]
     policy: Policy
     templates: dict[str, tuple[Template, ...]]
+    short_answers: ShortAnswers
 
     @property
     def memory(self) -> Memory:
-        model = {"model": self.mix.translation.name or self.mix.translation.model, **self.engine.settings}
-        return Memory(self.mix.memory, self.engine.key, model)
+        return self._memory_of(self.engine)
+
+    @property
+    def into_english(self) -> IntoEnglish:
+        """The engine that translates short answers back."""
+        return IntoEnglish(self.engine)
+
+    @property
+    def memory_into_english(self) -> Memory:
+        return self._memory_of(self.into_english)
+
+    def _memory_of(self, engine: Engine | IntoEnglish) -> Memory:
+        model = {"model": self.mix.translation.name or self.mix.translation.model, **engine.settings}
+        return Memory(self.mix.memory, engine.key, model)
 
     @cached_property
     def readmitted(self) -> frozenset[str]:
@@ -93,11 +110,18 @@ class Run:
         by_source = [s.model_dump(mode="json", include={"name", "weight", "languages"}) for s in mix.sources]
         extended = files.sha256_file(mix.extends) if mix.extends else ""
         add("plan", pipeline.plan.VERSION, [mix.languages.model_dump(mode="json"), by_source, extended], "examples")
-        requests_config = [self.engine.key, mix.translation.block_sentences, prompts, pipeline.segment.VERSION]
+        answers = [
+            pipeline.short_answers.VERSION,
+            self.short_answers.description,
+            self.short_answers.glossary.fingerprint,
+        ]
+        requests_config = [self.engine.key, mix.translation.block_sentences, prompts, pipeline.segment.VERSION, answers]
         add("requests", pipeline.requests.VERSION, requests_config, "plan")
         add("translate", 1, self.engine.key, "requests")
+        add("back_requests", 1, self.into_english.key, "translate")
+        add("back_translate", 1, self.into_english.key, "back_requests")
         identification = [self.identifier.fingerprint, learnt.fingerprint(), self.contracts]
-        add("score", pipeline.quality.score.VERSION, identification, "translate")
+        add("score", pipeline.quality.score.VERSION, identification, "back_translate")
         judging = [self.policy.model_dump(mode="json"), sorted(self.readmitted)]
         add("accept", pipeline.quality.accept.VERSION, judging, "score")
         add("render", pipeline.render.VERSION, [prompts, mix.prompts.model_dump(mode="json")], "accept")
@@ -138,6 +162,7 @@ class Run:
                 "labels": self.identifier.labels,
             },
             "languages": {code: self._describe(c) for code, c in self.contracts.items()},
+            "short_answers": {**self.short_answers.description, "glossary_answers": len(self.short_answers.glossary)},
             "policy": self.policy.model_dump(mode="json"),
             "readmitted": len(self.readmitted),
             "versions": {name: _version(name) for name in PACKAGES},
@@ -155,7 +180,7 @@ def _version(package: str) -> str:
 def open_run(mix_path: str, out: str) -> Run:
     """Read the mix and check everything that it names. Cached per process.
 
-    Raises MixError, ModelError, IdentifierError, PolicyError or PromptError, each of which says what to change.
+    Raises MixError, ModelError, GlossaryError, IdentifierError, PolicyError or PromptError, each of which says what to change.
     """
     mix = read_mix(Path(mix_path))
     if complaints := pipeline.sources.read.missing_sources(mix):
@@ -167,7 +192,10 @@ def open_run(mix_path: str, out: str) -> Run:
     contracts = identifier.resolve(mix.languages.targets)
     engine = load_engine(mix.translation)
     engine.check_languages(mix.languages.targets)
-    return Run(mix, Path(out), engine, identifier, contracts, policy, templates)
+    config = mix.short_answers
+    glossary = load_glossary(config.glossary, config.own_glossaries)
+    short_answers = ShortAnswers(config.check, config.back_translation, glossary)
+    return Run(mix, Path(out), engine, identifier, contracts, policy, templates, short_answers)
 
 
 class RunLocked(RuntimeError):

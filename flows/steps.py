@@ -20,6 +20,7 @@ from pipeline import files, requests, shards
 from pipeline.corpus import CANDIDATES, LEDGER, REQUESTS, SCORES, TRANSLATIONS
 from pipeline.estimate import estimate
 from pipeline.languages import ENGLISH
+from pipeline.memory import Memory
 from pipeline.plan import overview, plan_languages
 from pipeline.quality.accept import VERDICTS, accept
 from pipeline.quality.release import ABOUT_REJECTED, REJECTED
@@ -93,40 +94,75 @@ def make_requests(run: Run) -> bool:
     def build(stage: Any) -> None:
         examples, given = table(run, "examples", "examples"), table(run, "examples", "given")
         rows = planned(run, examples, table(run, "plan", "plan"), given)
-        wanted = requests.wanted_sentences(rows, run.engine.key, Segmenter())
+        wanted = requests.wanted_sentences(rows, run.engine.key, Segmenter(), run.short_answers)
         files.write_table(stage.path("requests.parquet"), wanted)
-        blocks = requests.cut_blocks(requests.unanswered(wanted, run.memory), run.mix.translation.block_sentences)
-        files.write_table(stage.path("blocks.parquet"), blocks)
+        write_blocks(run, stage, wanted, run.memory)
 
     return run_stage(run.stages()["requests"], build)
 
 
-def open_blocks(run: Run) -> list[dict[str, Any]]:
-    """The blocks that are not in the memory yet. Those of the stage `requests` first; when all of them are there, whatever is still
-    unanswered because the memory was damaged or removed."""
-    memory = run.memory
-    if blocks := requests.unfinished_blocks(table(run, "requests", "blocks"), memory):
+def make_back_requests(run: Run) -> bool:
+    """Which translations of short answers must be translated back into English."""
+
+    def build(stage: Any) -> None:
+        parts = [REQUESTS.empty_table()]
+        if run.short_answers.description["back_translation"]:
+            examples, given = table(run, "examples", "examples"), table(run, "examples", "given")
+            rows = planned(run, examples, table(run, "plan", "plan"), given)
+            segmenter = Segmenter()
+            for language in requests.languages_of(table(run, "requests", "requests")):
+                translations = table(run, "translate", language)
+                parts.append(
+                    requests.answers_to_check(
+                        language, rows[language], translations, run.into_english.key, segmenter, run.short_answers
+                    )
+                )
+        write_blocks(run, stage, pa.concat_tables(parts), run.memory_into_english)
+
+    return run_stage(run.stages()["back_requests"], build)
+
+
+def write_blocks(run: Run, stage: Any, wanted: pa.Table, memory: Memory) -> None:
+    files.write_table(stage.path("requests.parquet"), wanted)
+    blocks = requests.cut_blocks(requests.unanswered(wanted, memory), run.mix.translation.block_sentences)
+    files.write_table(stage.path("blocks.parquet"), blocks)
+
+
+ROUNDS = {"translate": "requests", "back_translate": "back_requests"}
+"""Stages that translate, and the stage that says what."""
+
+
+def memory_of(run: Run, stage: str) -> Memory:
+    return run.memory_into_english if stage == "back_translate" else run.memory
+
+
+def open_blocks(run: Run, stage: str) -> list[dict[str, Any]]:
+    """The blocks of `translate` or `back_translate` that are not in the memory yet. Those that were planned first; when all of them are there,
+    whatever is still unanswered because the memory was damaged or removed."""
+    memory = memory_of(run, stage)
+    if blocks := requests.unfinished_blocks(table(run, ROUNDS[stage], "blocks"), memory):
         return blocks
-    missing = requests.unanswered(table(run, "requests", "requests"), memory)
+    missing = requests.unanswered(table(run, ROUNDS[stage], "requests"), memory)
     return requests.cut_blocks(missing, run.mix.translation.block_sentences).to_pylist()
 
 
-def translate_block(run: Run, language: str, keys: list[str], texts: list[str]) -> int:
+def translate_block(run: Run, stage: str, language: str, keys: list[str], texts: list[str]) -> int:
     """Translate one block into the memory; returns its sentences."""
-    run.memory.add(language, run.engine.translate(keys, texts, language))
+    engine = run.into_english if stage == "back_translate" else run.engine
+    memory_of(run, stage).add(language, engine.translate(keys, texts, language))
     return len(keys)
 
 
-def collect_translations(run: Run) -> bool:
+def collect_translations(run: Run, stage: str) -> bool:
     """Take the run's translations out of the memory, so that the run folder is whole by itself."""
 
-    def build(stage: Any) -> None:
-        wanted = table(run, "requests", "requests")
+    def build(target: Any) -> None:
+        wanted = table(run, ROUNDS[stage], "requests")
         for language in requests.languages_of(wanted):
             mine = wanted.filter(pc.equal(wanted["language"], language))
-            files.write_table(stage.path(f"{language}.parquet"), run.memory.lookup(language, mine["key"]))
+            files.write_table(target.path(f"{language}.parquet"), memory_of(run, stage).lookup(language, mine["key"]))
 
-    return run_stage(run.stages()["translate"], build)
+    return run_stage(run.stages()[stage], build)
 
 
 TIMING = "timing.json"
@@ -175,7 +211,9 @@ def score_language(run: Run, language: str) -> None:
     mine = plan.filter(pc.equal(plan["language"], language))
     rows = planned(run, table(run, "examples", "examples"), mine, table(run, "examples", "given"))[language]
     translations = table(run, "translate", language) if language != ENGLISH else TRANSLATIONS.empty_table()
-    candidates = requests.translated_fields(language, rows, translations, Segmenter())
+    has_back = (run.folder / "back_translate" / f"{language}.parquet").exists()
+    back = table(run, "back_translate", language) if has_back else None
+    candidates = requests.translated_fields(language, rows, translations, Segmenter(), run.short_answers, back)
     files.write_table(folder / f"candidates-{language}.parquet", candidates)
     files.write_table(scores_path, score(candidates, run.identifier, run.contracts))
 

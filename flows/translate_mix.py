@@ -43,8 +43,8 @@ logger = logging.getLogger("polyalign")
 
 
 @task(name="translate-block", retries=2, retry_delay_seconds=3, cache_policy=NO_CACHE, persist_result=False)
-def translate_block(mix: str, out: str, language: str, keys: list[str], texts: list[str]) -> int:
-    return steps.translate_block(open_run(mix, out), language, keys, texts)
+def translate_block(mix: str, out: str, stage: str, language: str, keys: list[str], texts: list[str]) -> int:
+    return steps.translate_block(open_run(mix, out), stage, language, keys, texts)
 
 
 @task(name="score-language", cache_policy=NO_CACHE, persist_result=False)
@@ -85,26 +85,33 @@ def build(run: Run, mix: str, out: str) -> None:
     for name, step in (("examples", steps.make_examples), ("plan", steps.make_plan), ("requests", steps.make_requests)):
         say(name, step(run))
     stages = run.stages()
-    if not stages["translate"].is_done():
-        while blocks := steps.open_blocks(run):
-            finish_timing = steps.start_timing(run, blocks)
-            wait(
-                {
-                    translate_block.submit(mix, out, b["language"], b["keys"], b["texts"]): sum(
-                        len(t) for t in b["texts"]
-                    )
-                    for b in blocks
-                },
-                "translate",
-                " characters",
-            )
-            finish_timing()
-    say("translate", steps.collect_translations(run))
+    translate_all(run, mix, out, "translate")
+    say("back_requests", steps.make_back_requests(run))
+    translate_all(run, mix, out, "back_translate")
     say("score", run_stage(stages["score"], lambda _: score_all(run, mix, out)))
     say("accept", steps.make_verdicts(run))
     say("render", steps.make_samples(run))
     say("shards", run_stage(stages["shards"], lambda _: write_all_shards(run, mix, out)))
     say("card", run_stage(stages["card"], lambda stage: build_card(run.folder, stage.folder)))
+
+
+def translate_all(run: Run, mix: str, out: str, stage: str) -> None:
+    if not run.stages()[stage].is_done():
+        while blocks := steps.open_blocks(run, stage):
+            finish_timing = steps.start_timing(run, blocks) if stage == "translate" else None
+            wait(
+                {
+                    translate_block.submit(mix, out, stage, b["language"], b["keys"], b["texts"]): sum(
+                        len(t) for t in b["texts"]
+                    )
+                    for b in blocks
+                },
+                stage,
+                " characters",
+            )
+            if finish_timing:
+                finish_timing()
+    say(stage, steps.collect_translations(run, stage))
 
 
 def score_all(run: Run, mix: str, out: str) -> None:
@@ -122,7 +129,7 @@ def write_all_shards(run: Run, mix: str, out: str) -> dict[str, Any]:
 
 
 def say(stage: str, did_work: bool) -> None:
-    logger.info("%-9s %s", stage, "done" if did_work else "was done before")
+    logger.info("%-14s %s", stage, "done" if did_work else "was done before")
 
 
 def is_done(run: Run) -> bool:

@@ -88,7 +88,10 @@ def planned_id(example: str, language: str) -> str:
 
 
 FIELDS = pa.list_(pa.struct([("role", pa.string()), ("text", pa.string())]))
-TRANSLATED_FIELDS = pa.list_(pa.struct([("role", pa.string()), ("source", pa.string()), ("text", pa.string())]))
+TRANSLATED_FIELDS = pa.list_(
+    pa.struct([("role", pa.string()), ("source", pa.string()), ("text", pa.string()), ("origin", pa.string())])
+)
+"""`origin`: which way a short answer went (`short_answers.py`), empty for every other field."""
 
 EXAMPLES = pa.schema(
     [
@@ -214,10 +217,12 @@ SAMPLES = pa.schema(
         ("template", pa.string()),
         ("prompt", pa.string()),
         ("target", pa.string()),
+        ("answer_origin", pa.string()),
         ("english", pa.string()),
         ("image", pa.string()),
         ("image_sha256", pa.string()),
         ("scores", SCORES_STRUCT),
     ]
 )
-"""Rendered samples. `english`: the fields before translation, joined by a line break, for people who read the card."""
+"""Rendered samples. `answer_origin`: which way its short answer went, empty when it has none. `english`: the fields before translation, joined by a
+line break, for people who read the card."""

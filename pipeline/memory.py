@@ -167,6 +167,12 @@ def engines(folder: Path) -> list[Memory]:
     return [Memory(folder, name) for name in found]
 
 
+def is_into_english(memory: Memory) -> bool:
+    """True for a memory of texts that were translated back; its folders of languages are then those of the sources."""
+    path = memory.folder / ENGINE_FILE
+    return path.exists() and files.read_json(path).get("target_language") == ENGLISH
+
+
 def entries(memory: Memory, languages: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(language, entry), each key once, sorted by language and key."""
     for language in languages:
@@ -205,16 +211,18 @@ def export(folder: Path, out: Path, languages: list[str] | None) -> int:
             header = 'creationtool="polyalign" creationtoolversion="1" segtype="sentence" o-tmf="parquet" adminlang="en" datatype="plaintext"'
             file.write(f'<header {header} srclang="{BY_NLLB[ENGLISH].tag}"/>\n<body>\n')
         for memory in engines(folder):
+            direction = -1 if is_into_english(memory) else 1
             for language, entry in entries(memory, languages or memory.languages()):
                 if entry["status"] != "translated":
                     continue
                 count += 1
                 if out.suffix == ".jsonl":
-                    file.write(
-                        json.dumps({"engine": memory.engine, "language": language, **entry}, ensure_ascii=False) + "\n"
-                    )
+                    source, target = [ENGLISH, language][::direction]
+                    row = {"engine": memory.engine, "source_language": source, "language": target, **entry}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
                     continue
-                pair = [(BY_NLLB[ENGLISH].tag, entry["source"]), (BY_NLLB[language].tag, entry["text"])]
+                tags = [BY_NLLB[ENGLISH].tag, BY_NLLB[language].tag][::direction]
+                pair = list(zip(tags, (entry["source"], entry["text"]), strict=True))
                 changed += any(NOT_IN_XML.search(text) for _, text in pair)
                 segments = (
                     f'<tuv xml:lang="{tag}"><seg>{escape(NOT_IN_XML.sub("", text))}</seg></tuv>' for tag, text in pair

@@ -113,6 +113,19 @@ class PromptsConfig(Section):
     """Share of samples whose prompt is written in the target language, where a translated prompt was accepted."""
 
 
+class ShortAnswersConfig(Section):
+    """How answers of at most three words are translated (`short_answers.py`)."""
+
+    check: Literal["joint", "alone"] = "joint"
+    """`joint`: translated alone and with their question, and English where that can't be trusted. `alone`: translated like any text."""
+    back_translation: bool = True
+    """An answer on which the two don't agree is translated back into English. Set false for a model that only translates from English."""
+    glossary: bool = True
+    """Take yes, no, numbers, colours and a few things from `pipeline/glossaries`."""
+    own_glossaries: list[Path] = Field(default_factory=list)
+    """CSV files with the columns language, english, text and perhaps source; they go before the built-in glossary."""
+
+
 class ExcludeConfig(Section):
     """Images that must not be trained on, because models are evaluated on them."""
 
@@ -162,6 +175,7 @@ class Mix(Section):
     """The plan of an earlier run (its `plan/plan.parquet`): all of it is kept, and only what is missing is added."""
     languages: LanguagesConfig = LanguagesConfig()
     translation: TranslationConfig
+    short_answers: ShortAnswersConfig = ShortAnswersConfig()
     prompts: PromptsConfig = PromptsConfig()
     quality: QualityConfig = QualityConfig()
     shards: ShardsConfig = ShardsConfig()
@@ -250,6 +264,9 @@ def _resolve(mix: Mix, folder: Path) -> Mix:
             ),
             "translation": mix.translation.model_copy(
                 update={"model": model, "vocabulary_maps": near(mix.translation.vocabulary_maps)}
+            ),
+            "short_answers": mix.short_answers.model_copy(
+                update={"own_glossaries": [folder / p for p in mix.short_answers.own_glossaries]}
             ),
             "quality": mix.quality.model_copy(
                 update={"policy": near(mix.quality.policy), "identifier": near(mix.quality.identifier)}

@@ -6,6 +6,9 @@ only the text between the slots does, sentence by sentence, like any other text.
 
 Which template a sample gets is a hash of its id, so rendering is the same on any machine and in any order. Each sample records in which language
 its prompt's own words and its target are.
+
+Where a short answer stayed English (`short_answers.py`), the prompt is an English one; if the answer is in the target, the whole target is English,
+and the prompt asks for English.
 """
 
 import hashlib
@@ -21,8 +24,9 @@ import yaml
 
 from pipeline.corpus import ROLES, SAMPLES
 from pipeline.languages import BY_NLLB, ENGLISH
+from pipeline.short_answers import KEPT_ENGLISH
 
-VERSION = 2
+VERSION = 3
 
 FOLDER = Path(__file__).with_name("prompts")
 SLOT = re.compile(r"(\{[a-z]+\})")
@@ -76,9 +80,13 @@ def read_templates(folder: Path = FOLDER) -> dict[str, tuple[Template, ...]]:
                     f"{path}: in the translated template {template.prompt!r} a text between slots begins with no letter. Punctuation "
                     "does not survive translation: put no quotes round slots, and let each text be a sentence or a label."
                 )
-            slots = set(re.findall(r"\{([a-z]+)\}", template.prompt + template.target))
-            slots = slots - {"language"} - {"conversation"} | ({"instruction"} if "conversation" in slots else set())
+            named = set(re.findall(r"\{([a-z]+)\}", template.prompt + template.target))
+            slots = named - {"language"} - {"conversation"} | ({"instruction"} if "conversation" in named else set())
             unknown, lost = slots - set(roles), set(roles) - slots
+            if not template.is_translated and "{answer}" in template.target and "language" not in named:
+                raise PromptError(
+                    f"{path}: the template {template.prompt!r} does not say {{language}}. It must, since some answers stay English."
+                )
             # an answer may be asked for without being shown: captioning shows nothing, and that is all it has
             if unknown or lost:
                 raise PromptError(
@@ -122,11 +130,15 @@ def choose_template(
 
 
 def fill(
-    template: Template, language: str, fields: list[dict[str, str]], translated: Mapping[str, str]
+    template: Template,
+    language: str,
+    fields: list[dict[str, str]],
+    translated: Mapping[str, str],
+    asks_english: bool = False,
 ) -> tuple[str, str]:
-    """The prompt and the target of one sample, from its translated fields."""
+    """The prompt and the target of one sample, from its translated fields. `asks_english`: ask for English, and answer with the English fields."""
     values = {"object" if f["role"] == "name" else f["role"]: f["text"].strip() for f in fields}
-    values["language"] = BY_NLLB[language].name
+    values["language"] = BY_NLLB[ENGLISH if asks_english else language].name
     values["conversation"] = "\n".join(field["text"].strip() for field in fields[:-1])
     parts = []
     for part in SLOT.split(template.prompt):
@@ -136,6 +148,8 @@ def fill(
             parts.append(part.replace(part.strip(), translated[part.strip()]))
         else:
             parts.append(part)
+    if asks_english:
+        values |= {f["role"]: f["source"].strip() for f in fields}
     target = SLOT.sub(lambda m: values[m[1][1:-1]], template.target)
     if template.task == "reasoning" and values["answer"].endswith(tuple(SENTENCE_FINAL)):
         target = f"{values['answer']} {values['rationale']}"
@@ -156,9 +170,12 @@ def render(
     """
     rows = []
     for c in accepted.to_pylist():
-        language, translated = c["language"], prompts.get(c["language"], {})
+        language = c["language"]
+        origin = next((f["origin"] for f in c["fields"] if f["origin"]), "")
+        translated = {} if origin == KEPT_ENGLISH else prompts.get(language, {})
         template = choose_template(c["id"], language, templates[c["task"]], translated, translated_share)
-        prompt, target = fill(template, language, c["fields"], translated)
+        asks_english = origin == KEPT_ENGLISH and "{answer}" in template.target
+        prompt, target = fill(template, language, c["fields"], translated, asks_english)
         has_own_words = bool(template.texts())
         rows.append(
             {
@@ -168,10 +185,11 @@ def render(
                 "task": c["task"],
                 "language": language,
                 "prompt_language": language if template.is_translated or not has_own_words else ENGLISH,
-                "target_language": ENGLISH if template.target_is_english else language,
+                "target_language": ENGLISH if template.target_is_english or asks_english else language,
                 "template": template.id,
                 "prompt": prompt,
                 "target": target,
+                "answer_origin": origin,
                 "english": "\n".join(f["source"] for f in c["fields"] if f["role"] != "label"),
                 "image": images[c["example"]][0],
                 "image_sha256": images[c["example"]][1],

@@ -6,7 +6,6 @@ killed run goes on with the very same ones and the batches in them are the same.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -15,15 +14,20 @@ import pyarrow.compute as pc
 from pipeline.corpus import CANDIDATES, REQUESTS, UNTRANSLATED_ROLES, planned_id
 from pipeline.languages import ENGLISH
 from pipeline.memory import Memory, normalise, sentence_key
+from pipeline.retry import Output
 from pipeline.segment import Piece, segment
+from pipeline.short_answers import ShortAnswers
 
-VERSION = 2
+VERSION = 3
 
 PROMPT_SOURCE = "prompts"
 """Source name of the prompt texts, which are translated and judged like fields but are no examples."""
 
 SEVERITY = ("copied", "translated", "unfinished", "too_long")
 """Statuses of a text from best to worst."""
+
+UNCHECKED = ShortAnswers()
+"""Short answers as any text."""
 
 BLOCKS = pa.schema(
     [
@@ -85,23 +89,49 @@ def planned_rows(
     return {language: planned + (prompts if language != ENGLISH else []) for language, planned in rows.items()}
 
 
-def wanted_sentences(planned: Mapping[str, list[dict[str, Any]]], engine: str, segmenter: Segmenter) -> pa.Table:
+def wanted_sentences(
+    planned: Mapping[str, list[dict[str, Any]]],
+    engine: str,
+    segmenter: Segmenter,
+    short_answers: ShortAnswers = UNCHECKED,
+) -> pa.Table:
     """Unique (sentence, language) pairs (schema REQUESTS), languages in the order of `planned`, sentences sorted by length, then text: a
-    block then has sentences of like length, and padding is small."""
+    block then has sentences of like length, and padding is small. A short answer to check is asked for alone and with its question."""
+    sentences = {
+        language: {s for row in rows for s in short_answers.sentences(language, row["fields"], segmenter)}
+        for language, rows in planned.items()
+        if language != ENGLISH
+    }
+    return request_table(engine, sentences)
+
+
+def answers_to_check(
+    language: str,
+    rows: Iterable[dict[str, Any]],
+    translations: pa.Table,
+    into_english: str,
+    segmenter: Segmenter,
+    short_answers: ShortAnswers,
+) -> pa.Table:
+    """Unique translations of short answers that must be translated back (schema REQUESTS), sorted as `wanted_sentences` sorts.
+    `into_english`: key of the engine that does it; `language` is its source."""
+    answers = _outputs(translations)
+    texts = set()
+    for row in rows if language != ENGLISH else ():
+        for place in range(len(row["fields"])):
+            asked = short_answers.asked(row["fields"], place, segmenter)
+            if asked and (text := short_answers.to_translate_back(language, asked, answers)):
+                texts.add(normalise(text))
+    return request_table(into_english, {language: texts})
+
+
+def request_table(engine: str, sentences: Mapping[str, Iterable[str]]) -> pa.Table:
+    """Schema REQUESTS, from the sentences of each language, in its order, shorter ones first."""
     keys: list[str] = []
     languages: list[str] = []
     texts: list[str] = []
-    for language, rows in planned.items():
-        if language == ENGLISH:
-            continue
-        sentences = {
-            sentence
-            for row in rows
-            for field in row["fields"]
-            if field["role"] not in UNTRANSLATED_ROLES
-            for sentence in segmenter.sentences(field["text"])
-        }
-        for sentence in sorted(sentences, key=lambda s: (len(s), s)):
+    for language, wanted in sentences.items():
+        for sentence in sorted(wanted, key=lambda s: (len(s), s)):
             keys.append(sentence_key(engine, language, sentence))
             languages.append(language)
             texts.append(sentence)
@@ -147,40 +177,46 @@ def cut_blocks(requests: pa.Table, block_sentences: int) -> pa.Table:
     return pa.Table.from_pylist([{"block": i, **row} for i, row in enumerate(rows)], schema=BLOCKS)
 
 
-@dataclass(frozen=True)
-class _Answer:
-    text: str
-    status: str
-    log_probability: float
-    unknown_tokens: int
+def _outputs(translations: pa.Table) -> dict[str, Output]:
+    """Translations (schema TRANSLATIONS) by their source."""
+    columns = (translations[name].to_pylist() for name in ("text", "status", "log_probability", "unknown_tokens"))
+    return {source: Output(*row) for source, *row in zip(translations["source"].to_pylist(), *columns, strict=True)}
 
 
 def translated_fields(
-    language: str, rows: Iterable[dict[str, Any]], translations: pa.Table, segmenter: Segmenter
+    language: str,
+    rows: Iterable[dict[str, Any]],
+    translations: pa.Table,
+    segmenter: Segmenter,
+    short_answers: ShortAnswers = UNCHECKED,
+    back: pa.Table | None = None,
 ) -> pa.Table:
-    """Planned texts of one language with their translated fields (schema CANDIDATES). `translations` answers every sentence by its source.
+    """Planned texts of one language with their translated fields (schema CANDIDATES). `translations` answers every sentence by its source,
+    `back` every text of `answers_to_check`.
 
     Raises KeyError when a sentence has no answer.
     """
-    answers = {
-        t["source"]: _Answer(t["text"], t["status"], t["log_probability"], t["unknown_tokens"])
-        for t in translations.to_pylist()
-    }
+    answers = _outputs(translations)
+    english = {} if back is None else {source: output.text for source, output in _outputs(back).items()}
     result = []
     for row in rows:
         fields, used = [], []
-        for field in row["fields"]:
+        for place, field in enumerate(row["fields"]):
+            origin = ""
             if field["role"] == "name" and "name" in row:
                 text = row["name"]
             elif language == ENGLISH or field["role"] in UNTRANSLATED_ROLES:
                 text = field["text"]
+            elif asked := short_answers.asked(row["fields"], place, segmenter):
+                text, origin, is_used = short_answers.settle(language, asked, field["text"], answers, english)
+                used += [answers[asked.answer]] if is_used else []
             else:
                 pieces = segmenter.pieces(field["text"])
                 mine = [answers[p.text] for p in pieces if p.is_sentence]
                 texts = iter(mine)
                 text = "".join(next(texts).text if p.is_sentence else p.text for p in pieces)
                 used += mine
-            fields.append({"role": field["role"], "source": field["text"], "text": text})
+            fields.append({"role": field["role"], "source": field["text"], "text": text, "origin": origin})
         result.append(
             {
                 "id": planned_id(row["id"], language),

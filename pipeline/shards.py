@@ -61,6 +61,7 @@ TEXT_COLUMNS = (
     "template",
     "prompt",
     "target",
+    "answer_origin",
 )
 
 

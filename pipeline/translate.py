@@ -295,9 +295,9 @@ class Engine:
         pieces = [self._parts(text) for text in texts]
         parts = [part for sentence in pieces for part in sentence[::2]]
         languages_of_parts = [target for target, sentence in zip(targets, pieces, strict=True) for _ in sentence[::2]]
-        first = self._decode(parts, languages_of_parts, Rung(FIRST, self.beam_size))
+        first = self.decode(parts, languages_of_parts, Rung(FIRST, self.beam_size))
         climbed = iter(
-            climb(parts, languages_of_parts, first, self._decode) if self.retry else [(o, FIRST) for o in first]
+            climb(parts, languages_of_parts, first, self.decode) if self.retry else [(o, FIRST) for o in first]
         )
         rows = []
         for key, text, sentence in zip(keys, texts, pieces, strict=True):
@@ -330,8 +330,13 @@ class Engine:
             text, self.max_source_tokens - special, lambda units: [n - special for n in self.token_counts(units)]
         )
 
-    def _decode(self, texts: Sequence[str], languages: Sequence[str], rung: Rung) -> list[Output]:
+    def decode(
+        self, texts: Sequence[str], languages: Sequence[str], rung: Rung, source_language: str = ENGLISH
+    ) -> list[Output]:
+        """Decode sentences of `source_language` each into its language, by one rung of the ladder; in order."""
         tokens = self._tokens(texts)
+        if source_language != ENGLISH:
+            tokens = [[source_language, *sentence[1:]] for sentence in tokens]
         groups: dict[tuple[int, str], list[int]] = {}
         for i, sentence in enumerate(tokens):
             if len(sentence) <= self.max_source_tokens:

@@ -1,8 +1,8 @@
 """Scores of translated fields: numbers only, one row a field, stored for every sample. `accept.py` decides on them.
 
 Every signal works on whole columns. Those that look for English that stayed see both sides without names (`names.py`). Language identification
-sees a sample's translated texts together, since a short answer alone can't be identified; every field of the sample carries the same numbers.
-Candidates are taken in batches, so memory does not grow with them, and no number depends on the batch.
+sees a sample's translated texts together, since a short answer alone can't be identified; every field of the sample carries the same numbers. An
+answer that stayed English is not judged. Candidates are taken in batches, so memory does not grow with them, and no number depends on the batch.
 """
 
 import numpy as np
@@ -23,8 +23,9 @@ from pipeline.quality.numerals import numbers_kept, options_lost
 from pipeline.quality.repetition import repetitions
 from pipeline.quality.script import script_shares
 from pipeline.quality.truncation import truncations
+from pipeline.short_answers import KEPT_ENGLISH
 
-VERSION = 4
+VERSION = 5
 
 BATCH = 10_000
 """Candidates scored at once."""
@@ -55,7 +56,7 @@ def _score_batch(candidates: pa.Table, language: str, identifier: Identifier, co
     fields = pc.list_flatten(lists)
     is_text = ~np.asarray(
         pc.is_in(pc.struct_field(fields, "role"), value_set=pa.array(sorted(UNTRANSLATED_ROLES), pa.string()))
-    )
+    ) & ~np.asarray(pc.fill_null(pc.equal(pc.struct_field(fields, "origin"), KEPT_ENGLISH), False))
     owners, fields = owners[is_text], fields.filter(pa.array(is_text))
     count = np.bincount(owners, minlength=candidates.num_rows)
     first = np.concatenate([[0], np.cumsum(count)])

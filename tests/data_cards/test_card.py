@@ -27,6 +27,7 @@ from pipeline.languages import BY_NLLB, ENGLISH
 
 LANGUAGES = ["deu_Latn", "arb_Arab", "heb_Hebr", "nob_Latn", "zho_Hans", "yor_Latn"]
 HOSTILE = "<script>alert(1)</script> & {{ 7 * 7 }} `x` | y"
+ORIGINS = {"deu_Latn": "glossary: people 1.0", "zho_Hans": "english", "yor_Latn": "english"}
 OWN_WORDS = {"arb_Arab": "قطة على سجادة", "heb_Hebr": "חתול על שטיח", "zho_Hans": "地毯上的一只猫"}
 
 
@@ -89,7 +90,12 @@ def build_run(folder: Path, model_licence: str = "Apache-2.0", hostile: bool = T
             scores = None if language == ENGLISH else {"length_ratio": 1.25, "language_label": "xx"}
             own = "a cat on a rug" if language == ENGLISH else OWN_WORDS.get(language, f"({language})")
             translated = [
-                {"role": r, "source": t, "text": t if r == "label" else f"{own} {t if id == 't:hostile' else ''}"}
+                {
+                    "role": r,
+                    "source": t,
+                    "text": t if r == "label" else f"{own} {t if id == 't:hostile' else ''}",
+                    "origin": ORIGINS.get(language, "agreed") if r == "answer" else "",
+                }
                 for r, t in fields
             ]
             rejected = (language == "yor_Latn" and id != "s:cat") or (language == "deu_Latn" and id == "t:hostile")
@@ -115,6 +121,7 @@ def build_run(folder: Path, model_licence: str = "Apache-2.0", hostile: bool = T
                         "template": f"{task}-0",
                         "prompt": "Describe it.",
                         "target": translated[-1]["text"],
+                        "answer_origin": translated[-1]["origin"],
                         "english": "\n".join(t for _, t in fields),
                         "image": f"{id}.jpg",
                         "image_sha256": sha,
@@ -148,6 +155,7 @@ def build_run(folder: Path, model_licence: str = "Apache-2.0", hostile: bool = T
                 code: {"check": "unverified" if code == "yor_Latn" else "checked", "detail": ""} for code in LANGUAGES
             },
             "identifier": {"name": "lid.176.ftz"},
+            "short_answers": {"check": "joint", "back_translation": False, "glossary_answers": 3},
             "versions": {"polyalign": "0.1.0"},
         },
     )
@@ -169,13 +177,18 @@ def write_shard(folder: Path, samples: list[dict], images: dict[str, tuple[str, 
         "template",
         "prompt",
         "target",
+        "answer_origin",
         "scores",
     )
     index = []
     with tarfile.open(shards / "shard-00000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
         for sha in sorted(images):
             extension, data = images[sha]
-            texts = [{name: row[name] or {} for name in columns} for row in samples if row["image_sha256"] == sha]
+            texts = [
+                {name: {} if row[name] is None else row[name] for name in columns}
+                for row in samples
+                if row["image_sha256"] == sha
+            ]
             about = {"sha256": sha, "file": "x.png", "width": 90, "height": 60, "licence": "CC0-1.0", "credit": ""}
             content = files.json_bytes({"image": about, "texts": texts})
             offsets = []
@@ -283,6 +296,20 @@ def test_a_lost_text_raises_the_alarm_and_leaves_nothing_to_publish(run: Path, f
     page = (run / "card" / "index.html").read_text(encoding="utf-8")
     assert 'role="alert"' in page and "✗" in page
     assert [path.name for path in (run / "card").iterdir()] == ["index.html"]
+
+
+def test_the_ways_of_short_answers_are_counted_by_language_over_samples_and_ledger(card: Path) -> None:
+    readme = (card / "README.md").read_text(encoding="utf-8")
+    counted = {"glossary": 1, "agreed": 3, "english": 2}
+    for way, number in counted.items():
+        assert re.search(rf"^\| {way} \| {number} \|", readme, re.MULTILINE)
+    assert "people 1.0: 1" in readme and "agreement alone decided" in readme
+    table = readme.split("Short answers of each language")[1].split("</details>")[0]
+    assert re.search(r"^\| Yoruba \| 0 \| 0 \| 1 \|$", table, re.MULTILINE)
+    assert re.search(r"^\| German \| 1 \| 0 \| 0 \|$", table, re.MULTILINE)
+    assert len(re.findall(r"^\| .* \| \d \|", table, re.MULTILINE)) == len(LANGUAGES)
+    page = (card / "index.html").read_text(encoding="utf-8")
+    assert 'href="#answers"' in page and 'id="answers"' in page
 
 
 def test_a_lost_text_is_seen_although_another_is_there_twice(run: Path) -> None:

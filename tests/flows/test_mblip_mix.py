@@ -40,9 +40,12 @@ def run(tmp_path_factory):
     steps.make_examples(found)
     steps.make_plan(found)
     steps.make_requests(found)
-    for block in steps.open_blocks(found):
-        steps.translate_block(found, block["language"], block["keys"], block["texts"])
-    steps.collect_translations(found)
+    for stage in ("translate", "back_translate"):
+        if stage == "back_translate":
+            steps.make_back_requests(found)
+        for block in steps.open_blocks(found, stage):
+            steps.translate_block(found, stage, block["language"], block["keys"], block["texts"])
+        steps.collect_translations(found, stage)
     run_stage(
         found.stages()["score"],
         lambda _: [steps.score_language(found, x) for x in steps.languages_planned(found)] and None,
@@ -122,4 +125,4 @@ def test_prompts_say_their_language_and_reasons_stay_english_in_this_mix(run):
         if text["source"] == "aokvqa":
             assert text["language"] == text["prompt_language"] == text["target_language"] == ENGLISH
         if text["prompt_language"] == ENGLISH and text["task"] in ("captioning", "vqa"):
-            assert BY_NLLB[text["language"]].name in text["prompt"]
+            assert BY_NLLB[text["target_language"]].name in text["prompt"]

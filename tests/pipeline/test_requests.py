@@ -70,7 +70,7 @@ def test_translations_go_back_into_their_places_with_the_worst_status(planned):
     assert (a["status"], a["log_probability"], a["unknown_tokens"]) == ("unfinished", -3.0, 2)
     assert [f["text"] for f in b["fields"]] == ["<a dog>", "yes"]
     assert (c["fields"][0]["text"], c["status"]) == ("42", "copied")
-    assert prompt["fields"][0] == {"role": "prompt", "source": "Answer:", "text": "<Answer:>"}
+    assert prompt["fields"][0] == {"role": "prompt", "source": "Answer:", "text": "<Answer:>", "origin": ""}
 
 
 def test_english_is_the_source_text(planned):

@@ -21,7 +21,7 @@ from pipeline.quality.score import text_signals
 from pipeline.quality.script import script_share, script_shares
 from pipeline.quality.truncation import truncations
 
-from .conftest import ENGLISH_TEXT, REAL
+from .conftest import ENGLISH_TEXT, REAL, candidate
 
 LANGUAGES = list(REAL)
 NOT_LATIN = [x for x in REAL if not x.endswith("Latn")]
@@ -342,3 +342,12 @@ def test_a_slice_of_a_column_is_read_as_itself():
     strings = column(["кот", "собака", "птица"]).slice(1, 1)
     assert Characters(strings).lengths.tolist() == [6]
     assert script_shares(strings, "rus_Cyrl").tolist() == [1]
+
+
+def test_an_answer_that_stayed_english_is_not_judged(judge):
+    """`bicycle shop sign` in a Thai sample would be the wrong script, were it not known to be English."""
+    question = ("question", "What is written on the sign?", "บนป้ายเขียนว่าอะไร?")
+    sample = candidate("tha_Thai", [question, ("answer", "bicycle shop sign", "bicycle shop sign")], task="vqa")
+    assert judge(sample)["s@tha_Thai"] == "wrong_script"
+    sample["fields"][1]["origin"] = "english"
+    assert judge(sample)["s@tha_Thai"] == ""
