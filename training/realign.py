@@ -188,6 +188,7 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
     logs = checkpoint.Logs(args.out, step, world.writes)
     bad = BadSamples(logs, images, args.max_bad_images)
     groups = report.GroupLosses(shards.rows)
+    group_every = max(1, min(args.log_every, total_steps // report.POINTS_OF_A_CURVE))
     progress = report.Progress(step, total_steps, position)
     board = report.Board(args.out / "tensorboard" if args.tensorboard and world.writes else None, step)
 
@@ -223,11 +224,14 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
             logs.add("train_log", row)
             progress.step(row)
             due = step % args.checkpoint_every == 0 or step == total_steps
-            if due or step % args.log_every == 0:
+            tell = step % args.log_every == 0 or step == total_steps
+            if due or tell or step % group_every == 0:
                 taken = groups.take(world)
                 logs.add("groups", {"step": step, "position": position, **taken})
-                progress.show(taken)
+                progress.add(taken)
                 board.show(row, taken)
+            if tell:
+                progress.show()
             if due and world.writes:
                 state = {
                     "position": position,

@@ -85,6 +85,10 @@ def gap(right: Sequence[dict], shuffled: Sequence[dict]) -> dict[str, float]:
     return {"gap": round(mean, 4), "gap_standard_error": round(error, 4)}
 
 
+POINTS_OF_A_CURVE = 60
+"""Times in a run that losses by group are written, at least (or at every step)."""
+
+
 class GroupLosses:
     """Sums of the training loss by language and by task, over the steps since they were last taken."""
 
@@ -126,6 +130,7 @@ class Progress:
         self.started = time.monotonic()
         self.first_position = self.position = position
         self.last_step, self.tokens, self.losses = step, 0, list[float]()
+        self.sums: list[list[float]] = []
 
     def step(self, row: dict[str, Any]) -> None:
         """Note a line of the training log."""
@@ -133,20 +138,25 @@ class Progress:
         self.tokens += row["target_tokens"]
         self.losses.append(row["loss"])
 
-    def show(self, taken: dict[str, dict[str, list[float]]]) -> None:
-        """Log a line over the steps since the last one; `taken`: their losses by group."""
+    def add(self, taken: dict[str, dict[str, list[float]]]) -> None:
+        """Note losses by group, as `GroupLosses.take` gives them."""
+        self.sums += taken["task"].values()
+
+    def show(self) -> None:
+        """Log a line over the steps since the last one."""
         elapsed = time.monotonic() - self.started
         log.info(
             "step %d of %d, loss %.3f (%.2f bits/byte), %.1f samples/s, %s target tokens/s, %s left",
             self.last_step,
             self.total,
             sum(self.losses) / len(self.losses),
-            bits_per_byte(taken["task"].values()) if taken["task"] else math.nan,
+            bits_per_byte(self.sums) if self.sums else math.nan,
             (self.position - self.first_position) / elapsed,
             f"{self.tokens / elapsed:,.0f}",
             duration((self.total - self.last_step) * elapsed / (self.last_step - self.first_step)),
         )
         self.losses.clear()
+        self.sums.clear()
 
 
 class Board:
