@@ -142,6 +142,7 @@ def _text(example: str, words: dict[str, list[str]], draw: random.Random) -> dic
     language = draw.choice(sorted(words))
     text = {"id": f"{example}@{language}", "example": example, "source": "made", "task": task, "template": "made"}
     text |= {"language": language, "prompt_language": language, "target_language": language, "scores": {}}
+    text["answer_origin"] = ""
     for side, (fewest, most) in (("prompt", prompt), ("target", target)):
         text[side] = " ".join(draw.choices(words[language], k=draw.randint(fewest, most)))
     return text

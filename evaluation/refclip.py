@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 WEIGHT = 2.5
 
@@ -48,7 +48,7 @@ def score(
     pairs = []
     for path, caption, refs in zip(images, captions, references, strict=True):
         with Image.open(path) as opened:
-            pixels = processor(images=opened.convert("RGB"), return_tensors="pt")
+            pixels = processor(images=ImageOps.exif_transpose(opened).convert("RGB"), return_tensors="pt")
         vector = np.asarray(_tensor(model.get_image_features(**pixels)), float)[0]
         pairs.append(ref_clip_score(vector, text([caption])[0], text(refs)))
     return {

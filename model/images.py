@@ -1,7 +1,8 @@
 """A picture as the vision encoder gets it: the same few steps in training, evaluation and chat.
 
-RGB with transparent parts white, scaled to a square with Pillow's bicubic filter, then CLIP's mean and deviation. The last two steps are what
-BLIP-2's own image processor does; it drops transparency instead, which turns parts that nobody sees into black or noise.
+Turned upright as its EXIF orientation says, RGB with transparent parts white, scaled to a square with Pillow's bicubic filter, then CLIP's mean
+and deviation. The last two steps are what BLIP-2's own image processor does; it drops transparency instead, which turns parts that nobody sees
+into black or noise, and leaves a photograph that was taken sideways lying on its side.
 """
 
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
@@ -19,8 +20,8 @@ class BadImage(Exception):
 
 
 def to_pixels(image: Image.Image, size: int) -> Tensor:
-    """uint8 (3, size, size), RGB, transparent parts white."""
-    rgba = image.convert("RGBA")
+    """uint8 (3, size, size), upright, RGB, transparent parts white."""
+    rgba = ImageOps.exif_transpose(image).convert("RGBA")
     rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return torch.from_numpy(np.array(rgb.resize((size, size), Image.Resampling.BICUBIC))).permute(2, 0, 1).contiguous()
 

@@ -10,6 +10,7 @@ import torch
 from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
 from model import assemble, parts, sources
+from model.quantise import check_available, quantise
 from model.recipes import RECIPES
 from training.distributed import World
 from training.smollm2 import make_smollm2
@@ -31,8 +32,13 @@ def load_or_make(
             if world.writes and not folder.exists():
                 make_tiny(args, folder)
             world.wait()
+        quantisation = args.quantisation or "none"
+        check_available(quantisation, world.device)
         tokenizer = assemble.load_tokenizer(args.tokenizer or folder)
         model, described = assemble.load(folder, tokenizer), {"base": str(folder)}
+        if quantisation != "none":
+            model.to(precision_of(args.precision, world.device))  # type: ignore[arg-type]
+            quantise(model, quantisation, world.device)
     if args.aligned is not None:
         adapter = args.aligned / "adapter"
         parts.set_aligned(model, adapter if adapter.is_dir() else args.aligned)

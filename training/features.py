@@ -60,6 +60,7 @@ def encoder_of(model: Blip2ForConditionalGeneration, precision: torch.dtype) -> 
             "size": vision.image_size,
             "resample": "bicubic",
             "transparent": "white",
+            "turned": "upright",
             "mean": list(OPENAI_CLIP_MEAN),
             "std": list(OPENAI_CLIP_STD),
         },

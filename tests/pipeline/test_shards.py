@@ -54,6 +54,7 @@ def build(tmp_path):
             "template": "t",
             "prompt": "Caption:",
             "target": f"{i} كلب 犬",
+            "answer_origin": "",
             "english": "dog",
             "image": f"{i}",
         }

@@ -50,6 +50,7 @@ def build_shards(folder: Path, colours: int = 8, count: int = 2) -> str:
                     "language": language,
                     "prompt_language": language,
                     "target_language": language,
+                    "answer_origin": "",
                     "template": "t",
                 }
                 texts.append(text | {"prompt": prompt, "target": NAMES[language][i], "scores": {}})

@@ -1,5 +1,6 @@
 """What would go wrong is found before training."""
 
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -57,13 +58,14 @@ def one_image_shards(folder: Path, image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=70)
     data = buffer.getvalue()
-    sha = __import__("hashlib").sha256(data).hexdigest()
+    sha = hashlib.sha256(data).hexdigest()
     described = {"image_sha256": sha, "image_format": "jpg", "image": "a.jpg", "image_width": 128, "image_height": 128}
     described |= {"licence": "", "credit": "", "bytes": data}
     text = {"id": "a:1@deu_Latn", "example": "a:1", "source": "a", "task": "captioning", "template": "t", "scores": {}}
     text |= dict.fromkeys(("language", "prompt_language", "target_language"), "deu_Latn") | {
         "prompt": "Was?",
         "target": "ein",
+        "answer_origin": "",
     }
     folder.mkdir()
     parts = [writer.write_shard(folder / writer.shard_name(0), [(described, [text])], lambda image: image["bytes"])]

@@ -23,6 +23,8 @@ from model.freeze import set_trainable, trainable_parameters
 from model.inputs import Layout, TokenizedText
 from tests.training.test_loader import damage
 from training import checkpoint, order, report
+from training.base import load_or_make
+from training.distributed import World
 from training.loader import Collator, Reader, ShardError, open_shards
 from training.options import STAGES, arguments
 from training.realign import main, realign
@@ -279,6 +281,24 @@ def test_warmup_trains_the_projection_alone_and_instruct_goes_on_from_it(shards,
     after = load_file(tmp_path / "instruct" / "adapter" / "aligned_parts.safetensors")
     assert torch.equal(after["language_projection.weight"], saved["language_projection.weight"])
     assert not torch.equal(after["query_tokens"], start_of_base["query_tokens"])
+
+
+def test_a_base_in_a_folder_is_quantised_as_asked_and_learns(shards, base, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    options = ["--shards", shards, "--base", str(base), "--device", "cpu", "--max-steps", "2", "--batch-size", "6"]
+    options += [
+        "--quantisation",
+        "nf4",
+        "--precision",
+        "bfloat16",
+        "--eval-samples",
+        "6",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    model, _, _ = load_or_make(arguments(options), World(torch.device("cpu")))
+    assert any(type(module).__name__ == "Linear4bit" for module in model.language_model.modules())
+    assert math.isfinite(realign(arguments(options))["loss"])
 
 
 def test_bad_pictures_are_left_out_and_listed_and_too_many_stop_the_run(make_shards, base, tmp_path):
