@@ -4,3 +4,8 @@
 a target out as token ids, `loss` computes the loss at label positions only, `generate` writes text. All of it stands on transformers' own
 `Blip2ForConditionalGeneration` and on PEFT; nothing of theirs is rewritten, and nothing here knows of shards or of a training loop.
 """
+
+import logging
+
+# bitsandbytes, which PEFT imports where it is installed, says at import that it lacks an optional kernel, which nothing here needs
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

@@ -195,8 +195,8 @@ def train_language_model(
 
 
 def report_progress(what: str, step: int, steps: int, losses: list[float], started: float) -> None:
-    """One line every hundred steps."""
-    if (step + 1) % 100 == 0 or step + 1 == steps:
+    """Five lines on the way."""
+    if (step + 1) % max(1, steps // 5) == 0 or step + 1 == steps:
         left = (time.monotonic() - started) / (step + 1) * (steps - step - 1)
         log.info(
             "base, %s: step %d of %d, loss %.3f, %s left",
