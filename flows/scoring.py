@@ -5,7 +5,6 @@ language to a pool of processes and wait. A process takes seconds to start (it o
 the threads. Where a task runs on another machine (Ray), there is no pool, and it scores by itself. What is written is the same bytes in every case.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 
 from flows import steps
 from flows.run import open_run
-from pipeline.processes import process_pool
+from pipeline.processes import available_cores, process_pool
 
 PROCESSES_FROM = 100_000
 """Texts from which processes pay: about 20 s of scoring on one core."""
@@ -25,7 +24,7 @@ _pool: ProcessPoolExecutor | None = None
 def processes_for(texts: int) -> Iterator[None]:
     """While the block runs, `score_language` in this process uses as many processes as there are cores, if `texts` are enough."""
     global _pool
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     if texts < PROCESSES_FROM or cores < 2:
         yield
         return

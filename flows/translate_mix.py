@@ -37,6 +37,7 @@ from flows.dry_run import dry_run
 from flows.run import Run, RunLocked, locked, open_run
 from pipeline import files
 from pipeline.languages import BY_NLLB, ENGLISH
+from pipeline.processes import available_cores
 from pipeline.stage import run_stage
 
 logger = logging.getLogger("polyalign")
@@ -194,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         for folder in (run.folder, run.mix.memory):
             files.check_writable(folder)
-        workers = options.workers or len(os.sched_getaffinity(0))
+        workers = options.workers or available_cores()
         runner: Any = ThreadPoolTaskRunner(max_workers=workers)
         translate_mix.with_options(task_runner=runner)(mix=options.mix, out=options.out)
     except (ValueError, OSError, RunLocked) as error:

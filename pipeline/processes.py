@@ -12,6 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
 
+def available_cores() -> int:
+    """The cores that this process may use; all of the machine's where the system does not say (macOS, Windows)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _end_with_parent() -> None:
     """End this process as soon as its parent is gone. Without it, a worker of a killed parent waits for work forever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches parent and children; the parent ends them

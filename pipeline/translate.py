@@ -33,6 +33,7 @@ from pipeline.corpus import TRANSLATIONS
 from pipeline.languages import ENGLISH
 from pipeline.memory import Memory
 from pipeline.mix import TranslationConfig
+from pipeline.processes import available_cores
 from pipeline.retry import FIRST, LADDER, SPLIT, Output, Rung, climb, join_outputs
 from pipeline.split import split_long
 from pipeline.vocabulary import VocabularyMaps, folder_with_map, read_maps
@@ -390,11 +391,6 @@ class Engine:
         ]
 
 
-def available_threads() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 @cache
 def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine:
     """Find, convert if needed, and describe the model of a mix; its weights are loaded when first used. Cached per process.
@@ -413,7 +409,7 @@ def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine
         beam_size=config.beam_size,
         max_source_tokens=config.max_source_tokens,
         batch_tokens=config.batch_tokens or BATCH_TOKENS[device],
-        threads=threads or available_threads(),
+        threads=threads or available_cores(),
         retry=config.retry,
         device_index=config.device_index if device == "cuda" else (0,),
     )

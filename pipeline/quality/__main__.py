@@ -9,10 +9,10 @@ large file is judged by as many processes as there are cores (`--processes N`), 
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
+from pipeline.processes import available_cores
 from pipeline.quality.lid import load_identifier
 from pipeline.quality.pairs import run
 from pipeline.quality.policy import read_policy
@@ -25,9 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--policy", type=Path, default=None, help="thresholds (default: those of the package)")
     parser.add_argument("--identifier", type=Path, default=None, help="a fastText model in place of lid.176")
     parser.add_argument("--labels", default="lid176", help="the column of languages.csv with the identifier's labels")
-    parser.add_argument(
-        "--processes", type=int, default=len(os.sched_getaffinity(0)), help="at once (default: the cores)"
-    )
+    parser.add_argument("--processes", type=int, default=available_cores(), help="at once (default: the cores)")
     options = parser.parse_args(arguments)
     try:
         identifier = load_identifier(options.identifier, options.labels)

@@ -26,6 +26,7 @@ from flows.run import RunLocked, locked
 from pipeline import files
 from pipeline.corpus import LEDGER, PLAN, SAMPLES
 from pipeline.memory import engines, is_into_english
+from pipeline.processes import available_cores
 from pipeline.quality import readmit
 from pipeline.verify import verify
 
@@ -236,6 +237,7 @@ def test_the_number_of_workers_changes_no_byte(finished, flow, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks at processes through /proc")
+@pytest.mark.skipif(available_cores() < 2, reason="one core scores in one process")
 def test_scoring_in_processes_changes_no_byte_and_a_kill_leaves_none_behind(copied, finished, environment):
     """As a large run does it: here by a threshold of one text. Killed while processes score, then run to the end."""
     mix, out = copied
