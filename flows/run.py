@@ -5,8 +5,6 @@ identifier's labels, the policy, the prompts. The stages' keys follow from these
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -196,21 +194,3 @@ def open_run(mix_path: str, out: str) -> Run:
     glossary = load_glossary(config.glossary, config.own_glossaries)
     short_answers = ShortAnswers(config.check, config.back_translation, glossary)
     return Run(mix, Path(out), engine, identifier, contracts, policy, templates, short_answers)
-
-
-class RunLocked(RuntimeError):
-    """Another process works in this run folder."""
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the run folder for one process. The lock goes with the process, however it ends. Raises RunLocked."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunLocked(f"Another process is working in {folder}. Wait for it, or give another --out.") from error
-        yield

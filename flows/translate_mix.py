@@ -34,7 +34,7 @@ from data_cards.card import build_card
 from data_cards.wording import images_as
 from flows import scoring, steps
 from flows.dry_run import dry_run
-from flows.run import Run, RunLocked, locked, open_run
+from flows.run import Run, open_run
 from pipeline import files
 from pipeline.languages import BY_NLLB, ENGLISH
 from pipeline.processes import available_cores
@@ -75,7 +75,7 @@ def wait(futures: dict[PrefectFuture[int], int], description: str, unit: str) ->
 def translate_mix(mix: str = "demo/mix.yaml", out: str = "runs/demo") -> dict[str, Any]:
     """Build the dataset of the mix file `mix` in the run folder `out`; returns the totals of the shards' manifest."""
     run = open_run(mix, out)
-    with locked(run.folder):
+    with files.locked(run.folder):
         if not is_done(run):
             build(run, mix, out)
     return report(run)
@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
         workers = options.workers or available_cores()
         runner: Any = ThreadPoolTaskRunner(max_workers=workers)
         translate_mix.with_options(task_runner=runner)(mix=options.mix, out=options.out)
-    except (ValueError, OSError, RunLocked) as error:
+    except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:

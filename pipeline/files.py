@@ -148,3 +148,21 @@ def remove_partial_files(folder: Path) -> None:
     """Remove what killed writers left in `folder`. Only call it for a folder that has one writer at a time."""
     for path in folder.glob(f".*{TEMPORARY_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+class RunLocked(OSError):
+    """Another process works in this run folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder for one process. The lock goes with the process, however it ends. Raises RunLocked."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunLocked(f"Another process is working in {folder}. Wait for it, or give another --out.") from error
+        yield

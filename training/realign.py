@@ -22,7 +22,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from model.adapt import add_lora
 from model.freeze import set_trainable, trainable_parameters
 from model.inputs import Layout
 from model.loss import check_against_plain
+from pipeline import files
 from training import base, check, checkpoint, distributed, dry_run, measure, order, report, run_page
 from training.bad_samples import BadSamples
 from training.features import encoder_of, open_features
@@ -93,10 +94,16 @@ def realign(args: argparse.Namespace, world: distributed.World | None = None) ->
 
     Raises ShardError, OSError, ValueError, ImportError or ProcessLost with the remedy in the message.
     """
-    started = time.monotonic()
     world = world or distributed.join(args.device)
-    device = world.device
     args.out.mkdir(parents=True, exist_ok=True)
+    with files.locked(args.out) if world.writes and not args.dry_run else nullcontext():
+        return train(args, world)
+
+
+def train(args: argparse.Namespace, world: distributed.World) -> dict[str, Any]:
+    """`realign`, in a folder that no other run works in."""
+    started = time.monotonic()
+    device = world.device
     resume_from = find_checkpoint(args)
 
     # The data: which rows are trained on, and which are kept from it.

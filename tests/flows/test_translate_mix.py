@@ -22,7 +22,6 @@ import pytest
 import yaml
 
 from flows import steps
-from flows.run import RunLocked, locked
 from pipeline import files
 from pipeline.corpus import LEDGER, PLAN, SAMPLES
 from pipeline.memory import engines, is_into_english
@@ -345,10 +344,12 @@ def test_the_reader_in_the_readme_reads_the_shards(finished):
 
 
 def test_two_processes_do_not_work_in_one_run_folder(tmp_path):
-    with locked(tmp_path):
-        code = f"from pathlib import Path; from flows.run import locked\nwith locked(Path({str(tmp_path)!r})): pass"
+    with files.locked(tmp_path):
+        code = (
+            f"from pathlib import Path; from pipeline.files import locked\nwith locked(Path({str(tmp_path)!r})): pass"
+        )
         process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert RunLocked.__name__ in process.stderr and "Another process is working" in process.stderr
+    assert files.RunLocked.__name__ in process.stderr and "Another process is working" in process.stderr
 
 
 def test_a_sum_that_does_not_hold_is_an_error(finished):

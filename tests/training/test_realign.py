@@ -21,6 +21,7 @@ from model import assemble
 from model.adapt import add_lora
 from model.freeze import set_trainable, trainable_parameters
 from model.inputs import Layout, TokenizedText
+from pipeline import files
 from tests.training.test_loader import damage
 from training import checkpoint, order, report
 from training.base import load_or_make
@@ -150,6 +151,12 @@ def test_what_a_run_leaves_behind_can_be_used(trained, base, shards):
     names = dict(model.named_parameters())
     assert "query_tokens" in aligned and all(names[name].shape == tensor.shape for name, tensor in aligned.items())
     assert not list((out / "adapter").glob("*.bin"))
+
+
+def test_two_runs_do_not_write_into_one_folder(shards, base, tmp_path):
+    options = ["--shards", shards, "--base", str(base), "--device", "cpu", "--max-steps", "1", "--out", str(tmp_path)]
+    with files.locked(tmp_path), pytest.raises(files.RunLocked, match="Another process is working"):
+        realign(arguments(options))
 
 
 def test_a_run_is_not_started_over_by_accident(trained, shards, base):
