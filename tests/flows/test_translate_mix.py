@@ -25,9 +25,9 @@ from flows import steps
 from pipeline import files
 from pipeline.corpus import LEDGER, PLAN, SAMPLES
 from pipeline.memory import engines, is_into_english
-from pipeline.processes import available_cores
 from pipeline.quality import readmit
 from pipeline.verify import verify
+from tests.processes import children_of, wait_until_gone
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20
@@ -235,13 +235,14 @@ def test_the_number_of_workers_changes_no_byte(finished, flow, tmp_path):
     assert dataset(tmp_path / "run") == dataset(finished[1])
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at processes through /proc")
-@pytest.mark.skipif(available_cores() < 2, reason="one core scores in one process")
 def test_scoring_in_processes_changes_no_byte_and_a_kill_leaves_none_behind(copied, finished, environment):
     """As a large run does it: here by a threshold of one text. Killed while processes score, then run to the end."""
     mix, out = copied
     shutil.rmtree(out)
-    code = "import sys; from flows import scoring; scoring.PROCESSES_FROM = 1; from flows.translate_mix import main; sys.exit(main())"
+    code = (
+        "import sys; from flows import scoring; scoring.PROCESSES_FROM = 1; scoring.available_cores = lambda: 2\n"
+        "from flows.translate_mix import main; sys.exit(main())"
+    )
     command = [sys.executable, "-c", code, str(mix), "--out", str(out), "--workers", "2"]
     process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(out.glob("score/scores-*.parquet")):
@@ -250,29 +251,11 @@ def test_scoring_in_processes_changes_no_byte_and_a_kill_leaves_none_behind(copi
     assert children, "no process scores"
     process.kill()
     process.wait()
-    for _ in range(300):
-        if not any(map(is_running, children)):
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail(f"left behind: {children}")
+    wait_until_gone(children)
     assert not (out / "score" / "manifest.json").exists()
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert dataset(out) == dataset(finished[1])
-
-
-def is_running(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
-
-
-def children_of(pid: int) -> list[int]:
-    """Processes that run Python for this one, by /proc."""
-    found = [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    threads = (p.read_text().split() for p in Path(f"/proc/{pid}/task").glob("*/children"))
-    return sorted({*found, *(int(x) for children in threads for x in children)})
 
 
 def test_changing_a_threshold_translates_nothing_again(copied, flow):

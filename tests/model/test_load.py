@@ -1,6 +1,5 @@
 """What training from parts leaves is a model again, with LoRA or without, in 16 or 4 bits."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -61,7 +60,6 @@ def test_a_run_from_parts_is_loaded_merged_and_unmerged(run):
     assert similarity(logits(merged.model), expected) > 0.999
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 def test_a_run_from_parts_is_loaded_in_4_bits_with_lora_beside(run):
     expected = torch.load(run / "expected.pt", weights_only=True)
     loaded = load_model(run, CPU, quantisation="nf4")

@@ -1,6 +1,5 @@
 """8 bits and NF4 for real, on the CPU: what is quantised, that it trains and generates like the model it was made from, and what is refused."""
 
-import importlib.util
 import sys
 
 import pytest
@@ -13,9 +12,6 @@ from model.loss import batch_losses, encode_images
 from model.quantise import check_available, linear_layers, quantise
 
 TRAINED = ("qformer", "query_tokens", "projection", "adapter")
-needs_bitsandbytes = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
-)
 
 
 def as_bytes(tensor):
@@ -34,7 +30,6 @@ def losses(model, batch):
         ]
 
 
-@needs_bitsandbytes
 @pytest.mark.parametrize("mode", ["8bit", "nf4"])
 def test_every_linear_layer_is_quantised_and_no_embedding_is_upcast(model, mode):
     model.to(torch.bfloat16)
@@ -51,7 +46,6 @@ def test_every_linear_layer_is_quantised_and_no_embedding_is_upcast(model, mode)
         assert any(name.endswith(".wo") for name in names)
 
 
-@needs_bitsandbytes
 @pytest.mark.parametrize("mode", ["8bit", "nf4"])
 def test_a_quantised_model_has_nearly_the_same_loss_and_trains(model, batch, mode):
     model.to(torch.bfloat16)
@@ -82,7 +76,6 @@ def test_a_quantised_model_has_nearly_the_same_loss_and_trains(model, batch, mod
             assert torch.equal(as_bytes(parameter), as_bytes(frozen[name])), name
 
 
-@needs_bitsandbytes
 @pytest.mark.parametrize("mode", ["8bit", "nf4"])
 @torch.no_grad()
 def test_inference_is_near_the_plain_models_and_the_same_every_time(model, batch, mode):
@@ -106,7 +99,6 @@ def test_inference_is_near_the_plain_models_and_the_same_every_time(model, batch
     assert torch.isfinite(losses(model, batch)).all()
 
 
-@needs_bitsandbytes
 @pytest.mark.parametrize("mode", ["8bit", "nf4"])
 def test_bitsandbytes_allocates_the_bytes_that_the_table_counts(tokenizer, mode):
     model = assemble.build(assemble.PRESETS["tiny"], tokenizer, seed=0).to(torch.bfloat16)
@@ -123,7 +115,6 @@ def test_bitsandbytes_allocates_the_bytes_that_the_table_counts(tokenizer, mode)
         assert bytes_held == memory.layer_bytes(layer.in_features * layer.out_features, layer.out_features, mode)
 
 
-@needs_bitsandbytes
 def test_a_model_is_quantised_once_and_before_lora(tokenizer):
     model = assemble.build(assemble.PRESETS["tiny-decoder"], tokenizer, seed=0).to(torch.bfloat16)
     quantise(model, "nf4")

@@ -47,10 +47,9 @@ def test_every_source_is_present_and_every_record_accounted_for(planned):
     assert set(plan["language"].to_pylist()) <= {x.nllb for x in LANGUAGES}
 
 
+@pytest.mark.parametrize("planned", ["mblip"], indirect=True)
 def test_mblip_has_the_paper_s_tasks_each_example_once(planned):
-    name, mix, corpus, plan = planned
-    if name != "mblip":
-        pytest.skip("about mblip.yaml")
+    _, mix, corpus, plan = planned
     assert Counter(plan["example"].to_pylist()).most_common(1)[0][1] == 1  # one language an example
     assert (
         plan.num_rows == corpus.examples.num_rows

@@ -1,6 +1,5 @@
 """Processes that work and go: seen from outside."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -10,23 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.processes import process_pool
+from tests.processes import is_running, wait_until_gone
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def is_running(pid):
-    """False for a process that ended, though its parent may not have asked for it."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
-
-
-def wait_until_gone(pids):
-    for _ in range(300):
-        if not any(map(is_running, pids)):
-            return
-        time.sleep(0.1)
-    pytest.fail(f"still running: {[p for p in pids if is_running(p)]}")
 
 
 def test_work_is_done_in_other_processes():
@@ -45,7 +30,6 @@ def test_an_error_in_the_block_ends_the_processes_at_once():
     wait_until_gone([pid])
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks at processes through /proc")
 def test_no_process_outlives_a_parent_that_was_killed():
     code = (
         "import os, time; from pipeline.processes import process_pool\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from tests.processes import children_of, is_running
 from tests.training.test_realign import losses, options
 from training.options import arguments
 from training.realign import realign
@@ -58,13 +59,12 @@ def test_a_killed_process_stops_all_and_they_go_on_also_as_one(shards, base, tmp
     while not log.exists() or log.read_text().count("\n") < 6:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+    children = children_of(process.pid)
+    os.kill(children[-1], signal.SIGKILL)
     _, told = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "SIGKILL" in told or "Another process of this run is gone" in told
-    for child in children:
-        assert not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]
+    assert not any(map(is_running, children))
 
     process = torchrun(options(shards, base, tmp_path / "killed", *argv, "--resume"))
     _, told = process.communicate(timeout=300)

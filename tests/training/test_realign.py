@@ -291,7 +291,6 @@ def test_warmup_trains_the_projection_alone_and_instruct_goes_on_from_it(shards,
 
 
 def test_a_base_in_a_folder_is_quantised_as_asked_and_learns(shards, base, tmp_path):
-    pytest.importorskip("bitsandbytes")
     options = ["--shards", shards, "--base", str(base), "--device", "cpu", "--max-steps", "2", "--batch-size", "6"]
     options += [
         "--quantisation",
