@@ -28,6 +28,7 @@ setup: $(VENV)/.done  ## the environment in .venv
 
 demo: setup  ## translate the embedded sample into 95 languages, re-align a tiny model on it, evaluate it on images it never saw
 	$(BIN)/python -m flows.translate_mix demo/mix.yaml --out $(RUN)
+	$(BIN)/python training/realign.py --shards '$(RUN)/shards/*.tar' --out $(RUN)/training --check
 	$(BIN)/python training/realign.py --shards '$(RUN)/shards/*.tar' --out $(RUN)/training --held-out $(HELD_OUT) --resume $(TRAIN)
 	$(BIN)/python -m evaluation.demo --training $(RUN)/training --out $(RUN)/evaluation
 	@echo; echo "card:       $(RUN)/card/index.html"; echo "adapter:    $(RUN)/training/adapter"

@@ -29,6 +29,7 @@ from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 from model.freeze import set_trainable
 from model.images import normalise, to_pixels
 from training import report
+from training.contrast import contrast
 
 log = logging.getLogger(__name__)
 
@@ -170,15 +171,13 @@ def train_eyes(
         given = _see(model, normalise(vary(pixels, generator)))
         same = torch.tensor([[float(a == b) for b in names] for a in names])  # two red circles are no contrast
         target = same / same.sum(1, keepdim=True)
-        similarity = functional.normalize(given - middle, dim=1) @ functional.normalize(wanted - middle, dim=1).T
-        similarity = similarity * scale.exp()
-        contrast = (functional.cross_entropy(similarity, target) + functional.cross_entropy(similarity.T, target)) / 2
-        (contrast + (given - wanted).square().mean() / spread**2).backward()
+        loss = contrast(given, wanted, middle, scale, target)
+        (loss + (given - wanted).square().mean() / spread**2).backward()
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(contrast.detach()))
+        losses.append(float(loss.detach()))
         if (step + 1) % 100 == 0 or step + 1 == steps:
             left = (time.monotonic() - started) / (step + 1) * (steps - step - 1)
             recent = losses[-100:]

@@ -25,11 +25,10 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from peft import PeftModel
 from safetensors.torch import save_file
 from torch.nn.utils import clip_grad_norm_
 from transformers import Blip2ForConditionalGeneration
@@ -54,6 +53,9 @@ from training.step import (
     seed_step,
     set_precision,
 )
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 log = logging.getLogger("training.realign")
 
@@ -360,7 +362,7 @@ def identity_of(
     }
 
 
-def save_adapter(wrapped: PeftModel | None, model: Blip2ForConditionalGeneration, folder: Path) -> None:
+def save_adapter(wrapped: "PeftModel | None", model: Blip2ForConditionalGeneration, folder: Path) -> None:
     """LoRA, where the stage has it, as a PEFT directory, and beside it everything else that was trained, under its name in the BLIP-2 model."""
     folder.mkdir(exist_ok=True)
     if wrapped is not None:

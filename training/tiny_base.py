@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
@@ -38,6 +37,7 @@ from model.inputs import IGNORED, Layout, stack, tokenize
 from model.loss import encode_images, image_embeddings, label_states, token_losses
 from training import order, report
 from training.checkpoint import PARTIAL, fsync
+from training.contrast import contrast
 from training.loader import Reader, ShardError, Shards, open_shards
 
 log = logging.getLogger("training.tiny_base")
@@ -124,16 +124,13 @@ def train_qformer(
         of_chosen = [vectors[keys[i]] for i in chosen.tolist()]
         wanted = torch.stack([v[int(torch.randint(len(v), (), generator=generator))] for v in of_chosen])
         given = image_embeddings(model, vision_states[chosen]).mean(1)
-        similarity = functional.normalize(given - middle, dim=1) @ functional.normalize(wanted - middle, dim=1).T
-        similarity = similarity * scale.exp()
-        own = torch.arange(len(chosen))
-        contrast = (functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own)) / 2
-        (contrast + (given - wanted).square().mean() / spread**2).backward()
+        loss = contrast(given, wanted, middle, scale, torch.arange(len(chosen)))
+        (loss + (given - wanted).square().mean() / spread**2).backward()
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(contrast.detach()))
+        losses.append(float(loss.detach()))
         report_progress("Q-Former", step, steps, losses, started)
     return float(np.mean(losses[-max(1, steps // 10) :]))
 
