@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.curves import main, picture, small_multiples, smooth, standalone
 from training.report import Board
@@ -65,9 +66,6 @@ def test_the_file_is_whole_svg_with_its_own_colours(tmp_path):
 
 
 def test_tensorboard_gets_losses_by_language(tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     board = Board(tmp_path, 0)
     row = {"step": 20, "loss": 1.5, "gradient_norm": 1.0, "lr": 1e-3, "target_tokens": 40}
     board.show(row, {"language": {"deu_Latn": [math.log(2) * 8, 2, 4]}, "task": {}})

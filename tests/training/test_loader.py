@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+import webdataset as wds
 from transformers import AutoTokenizer
 
 from model.images import normalise
@@ -26,7 +27,6 @@ def test_every_text_and_image_is_read_back(shards):
 
 
 def test_webdataset_reads_the_same(shards):
-    wds = pytest.importorskip("webdataset")
     opened = open_shards(shards)
     files = sorted(str(path) for path in opened.folder.glob("*.tar"))
     texts = [
