@@ -113,7 +113,7 @@ class Run:
             self.short_answers.description,
             self.short_answers.glossary.fingerprint,
         ]
-        requests_config = [self.engine.key, mix.translation.block_sentences, prompts, pipeline.segment.VERSION, answers]
+        requests_config = [self.engine.key, self.engine.block_sentences, prompts, pipeline.segment.VERSION, answers]
         add("requests", pipeline.requests.VERSION, requests_config, "plan")
         add("translate", 1, self.engine.key, "requests")
         add("back_requests", 1, self.into_english.key, "translate")

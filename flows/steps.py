@@ -124,7 +124,7 @@ def make_back_requests(run: Run) -> bool:
 
 def write_blocks(run: Run, stage: Any, wanted: pa.Table, memory: Memory) -> None:
     files.write_table(stage.path("requests.parquet"), wanted)
-    blocks = requests.cut_blocks(requests.unanswered(wanted, memory), run.mix.translation.block_sentences)
+    blocks = requests.cut_blocks(requests.unanswered(wanted, memory), run.engine.block_sentences)
     files.write_table(stage.path("blocks.parquet"), blocks)
 
 
@@ -143,7 +143,7 @@ def open_blocks(run: Run, stage: str) -> list[dict[str, Any]]:
     if blocks := requests.unfinished_blocks(table(run, ROUNDS[stage], "blocks"), memory):
         return blocks
     missing = requests.unanswered(table(run, ROUNDS[stage], "requests"), memory)
-    return requests.cut_blocks(missing, run.mix.translation.block_sentences).to_pylist()
+    return requests.cut_blocks(missing, run.engine.block_sentences).to_pylist()
 
 
 def translate_block(run: Run, stage: str, language: str, keys: list[str], texts: list[str]) -> int:

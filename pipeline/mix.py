@@ -104,8 +104,9 @@ class TranslationConfig(Section):
     """Tokens that each language may use, made by `python -m pipeline.vocabulary`: faster on a CPU, at a price in quality that its `compare` tells."""
     batch_tokens: Annotated[int, Field(ge=64)] | None = None
     """Source tokens decoded at once by each worker; by default 2,048 on a CPU (about 100 captions) and 4,096 on a GPU."""
-    block_sentences: Annotated[int, Field(ge=1)] = 4000
-    """Sentences in one task of the flow. About a minute's work is right."""
+    block_sentences: Annotated[int, Field(ge=1)] | None = None
+    """Sentences in one task of the flow, and what a killed run translates again at most, for each task under way. About a minute's work is right; by
+    default 1,000 on a CPU and 4,000 on a GPU."""
 
 
 class PromptsConfig(Section):

@@ -192,7 +192,7 @@ def translate_texts(
         for x, keys in wanted.items()
     )
     new = requests.unanswered(table, memory)
-    for block in requests.cut_blocks(new, 2000).to_pylist():
+    for block in requests.cut_blocks(new, engine.block_sentences).to_pylist():
         memory.add(block["language"], engine.translate(block["keys"], block["texts"], block["language"]))
         progress(len(block["keys"]), new.num_rows)
     columns: dict[str, list[str | None]] = {}

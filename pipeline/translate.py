@@ -54,6 +54,9 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
 """Source tokens of a batch. Of NLLB-600M's shape one core decodes a third more tokens a second in batches of 32 sentences than of 16, and no more
 from there on; larger batches leave workers idle at the end."""
 
+BLOCK_SENTENCES = {"cpu": 1000, "cuda": 4000}
+"""Sentences that go into the memory together: a minute or two of NLLB-600M on a few cores, and less on a GPU."""
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -203,6 +206,7 @@ class Engine:
     beam_size: int
     max_source_tokens: int
     batch_tokens: int
+    block_sentences: int
     threads: int
     retry: bool = True
     device_index: tuple[int, ...] = (0,)
@@ -409,6 +413,7 @@ def load_engine(config: TranslationConfig, threads: int | None = None) -> Engine
         beam_size=config.beam_size,
         max_source_tokens=config.max_source_tokens,
         batch_tokens=config.batch_tokens or BATCH_TOKENS[device],
+        block_sentences=config.block_sentences or BLOCK_SENTENCES[device],
         threads=threads or available_cores(),
         retry=config.retry,
         device_index=config.device_index if device == "cuda" else (0,),
