@@ -1,6 +1,7 @@
 """One training step: gradients of a batch in pieces, and what is needed round it."""
 
 import argparse
+import hashlib
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -98,8 +99,12 @@ def cosine_with_warmup(step: int, total: int, warmup: float) -> float:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make the random numbers (of dropout) of this step and process a function of the three, so that no generator's state has to be kept."""
-    torch.manual_seed((seed << 40) ^ (step << 16) ^ rank)
+    """Make the random numbers (of dropout) of this step and process a function of the three, so that no generator's state has to be kept.
+
+    Hashed, because torch's generator on the CPU takes only the lowest 32 bits of a seed.
+    """
+    digest = hashlib.blake2b(f"{seed} {step} {rank}".encode(), digest_size=8).digest()
+    torch.manual_seed(int.from_bytes(digest, "big"))
 
 
 def precision_of(choice: str, device: torch.device) -> torch.dtype:

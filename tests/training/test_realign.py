@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ from training.distributed import World
 from training.loader import Collator, Reader, ShardError, open_shards
 from training.options import STAGES, arguments
 from training.realign import main, realign
-from training.step import accumulate_gradients, arithmetic, cosine_with_warmup, pieces, set_precision
+from training.step import accumulate_gradients, arithmetic, cosine_with_warmup, pieces, seed_step, set_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -223,6 +223,14 @@ def test_bad_data_ends_in_one_line_and_exit_code_1(tmp_path):
     with pytest.raises(SystemExit, match="error: No shard matches") as stopped:
         main(["--shards", str(tmp_path / "*.tar"), "--out", str(tmp_path / "out")])
     assert isinstance(stopped.value.code, str)  # which Python prints to stderr before it exits with 1
+
+
+def test_any_seed_gives_each_step_and_process_random_numbers_of_its_own():
+    seen = set()
+    for seed, step, rank in product((0, 20261124, 2**40 - 1), (0, 1, 99_999), (0, 7)):
+        seed_step(seed, step, rank)
+        seen.add(float(torch.rand(1, dtype=torch.float64)))
+    assert len(seen) == 18
 
 
 def test_the_learning_rate_rises_then_falls_to_zero():
