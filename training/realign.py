@@ -19,6 +19,7 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -174,12 +175,12 @@ def train(args: argparse.Namespace, world: distributed.World) -> dict[str, Any]:
         )
         asked = (batch.tolist() for batch in order.batches(global_order, **cut))
 
-        def train(batch: Batch) -> None:
+        def train_on(batch: Batch) -> None:
             backward(batch)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-        return dry_run.measure(model, train, make_batch, asked, worst, total_steps, device)
+        return dry_run.measure(model, train_on, make_batch, asked, worst, total_steps, device)
 
     # What must be the same for a checkpoint to be gone on from.
     identity = identity_of(args, shards, base_digest, mixture_digest, total_steps)
@@ -364,13 +365,14 @@ def identity_of(
 
 def save_adapter(wrapped: "PeftModel | None", model: Blip2ForConditionalGeneration, folder: Path) -> None:
     """LoRA, where the stage has it, as a PEFT directory, and beside it everything else that was trained, under its name in the BLIP-2 model."""
-    folder.mkdir(exist_ok=True)
-    if wrapped is not None:
-        wrapped.save_pretrained(folder, save_embedding_layers=False)
     aligned = {
         name: p.detach().cpu().contiguous() for part, name, p in trainable_parameters(model) if part != "adapter"
     }
-    save_file(aligned, folder / "aligned_parts.safetensors")
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that ended before and went on
+    with files.folder_written_aside(folder) as aside:
+        if wrapped is not None:
+            wrapped.save_pretrained(aside, save_embedding_layers=False)
+        save_file(aligned, aside / "aligned_parts.safetensors")
 
 
 if __name__ == "__main__":
