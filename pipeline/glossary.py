@@ -16,7 +16,7 @@ from pipeline import files
 from pipeline.languages import BY_NLLB, ENGLISH, find_language
 
 FOLDER = Path(__file__).with_name("glossaries")
-ARTICLE = re.compile(r"(an?|the)\s+")
+ARTICLE = re.compile(r"^(an?|the)\s+")
 
 
 class GlossaryError(ValueError):
@@ -42,11 +42,7 @@ def normalise_answer(text: str) -> str:
 
 def normalise_english(text: str) -> str:
     """`normalise_answer`, less an article at the beginning."""
-    return (
-        ARTICLE.sub("", normalise_answer(text), count=1)
-        if ARTICLE.match(normalise_answer(text))
-        else normalise_answer(text)
-    )
+    return ARTICLE.sub("", normalise_answer(text))
 
 
 class Glossary:
