@@ -365,15 +365,16 @@ def compare(options: argparse.Namespace) -> None:
             for way in ways:
                 found[way] = in_own_process(way, options, path, Path(folder))
                 mine = found[way]
-                ratios = [speed(mine) / speed(found[x]) if x in found else float("nan") for x in ("a", "b")]
+                ratios = [f"{speed(mine) / speed(found[x]):.1f}x" if x in found else "–" for x in ("a", "b")]
                 cpu = 1000 * mine["cpu_seconds"] / mine["texts"]
                 numbers = f"{speed(mine):>9,.1f} {cpu:>12,.1f} {mine['peak_mb']:>8,.0f}"
-                write(f"{WAYS[way]:<32} {numbers} {ratios[0]:>6.1f}x {ratios[1]:>6.1f}x\n")
+                write(f"{WAYS[way]:<32} {numbers} {ratios[0]:>7} {ratios[1]:>7}\n")
                 sys.stdout.flush()
         for (where, way, against), factor in TARGETS.items():
-            if where == name:
-                reached = speed(found[way]) / speed(found[against])
-                write(f"  aim: ({way}) {factor} times ({against}): {reached:.1f}\n")
+            for tried in (way, f"{way}-maps"):
+                if where == name and tried in found:
+                    reached = speed(found[tried]) / speed(found[against])
+                    write(f"  aim: ({tried}) {factor} times ({against}): {reached:.1f}\n")
         for way in ("c", "c-maps"):
             if way in found:
                 spent = found[way]["stages"]
