@@ -31,6 +31,8 @@ TINY = {
     "lora_rank": 8,
     "lora_alpha": 16,
     "lora_dropout": 0.0,
+    "use_dora": False,
+    "use_rslora": False,
     "max_prompt_tokens": 128,
     "max_target_tokens": 128,
 }
@@ -84,6 +86,8 @@ def defaults_of(args: argparse.Namespace) -> dict[str, Any]:
         "lora_rank": recipe.lora.rank,
         "lora_alpha": recipe.lora.alpha,
         "lora_dropout": recipe.lora.dropout,
+        "use_dora": recipe.lora.use_dora,
+        "use_rslora": recipe.lora.use_rslora,
         "max_prompt_tokens": recipe.max_prompt_tokens,
         "max_target_tokens": recipe.max_target_tokens,
         "quantisation": recipe.quantisation,
@@ -187,6 +191,16 @@ def add_model(group: Group) -> None:
     group.add_argument("--lora-rank", type=int, metavar="N")
     group.add_argument("--lora-alpha", type=int, metavar="N")
     group.add_argument("--lora-dropout", type=float, metavar="P")
+    group.add_argument(
+        "--use-dora",
+        action=argparse.BooleanOptionalAction,
+        help="learn a magnitude for each column beside LoRA's direction (arXiv 2402.09353); slower",
+    )
+    group.add_argument(
+        "--use-rslora",
+        action=argparse.BooleanOptionalAction,
+        help="scale LoRA by alpha/√rank instead of alpha/rank (arXiv 2312.03732), for ranks well above 8",
+    )
 
 
 def add_training(group: Group) -> None:

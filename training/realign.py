@@ -120,7 +120,8 @@ def train(args: argparse.Namespace, world: distributed.World) -> dict[str, Any]:
     encoder = encoder_of(model, precision_of(args.precision, device)) if args.features else {}
     trained = STAGES[args.stage]
     torch.manual_seed(args.seed)
-    wrapped = add_lora(model, args.lora_rank, args.lora_alpha, args.lora_dropout) if "adapter" in trained else None
+    lora = (args.lora_rank, args.lora_alpha, args.lora_dropout, args.use_dora, args.use_rslora)
+    wrapped = add_lora(model, *lora) if "adapter" in trained else None
     set_trainable(model, trained)
     precision = precision_of(args.precision, device)
     set_precision(model, precision)
@@ -350,7 +351,7 @@ def identity_of(
     """Everything that decides the numbers of a run."""
     same = (
         "seed", "batch_size", "batch_tokens", "length_window", "texts_per_image", "shuffle_window", "max_prompt_tokens", "max_target_tokens",
-        "stage", "quantisation", "lora_rank", "lora_alpha", "lora_dropout",
+        "stage", "quantisation", "lora_rank", "lora_alpha", "lora_dropout", "use_dora", "use_rslora",
         "lr_qformer", "lr_projection", "lr_adapter", "weight_decay", "warmup", "clip",
     )  # fmt: skip
     return {

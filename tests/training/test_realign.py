@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from safetensors.torch import load_file
 
 from model import assemble
 from model.adapt import add_lora
+from model.export import export
 from model.freeze import set_trainable, trainable_parameters
 from model.inputs import Layout, TokenizedText
 from pipeline import files
@@ -313,6 +314,19 @@ def test_a_base_in_a_folder_is_quantised_as_asked_and_learns(shards, base, tmp_p
     model, _, _ = load_or_make(arguments(options), World(torch.device("cpu")))
     assert any(type(module).__name__ == "Linear4bit" for module in model.language_model.modules())
     assert math.isfinite(realign(arguments(options))["loss_right_images"])
+
+
+def test_dora_and_rslora_are_trained_saved_as_peft_does_and_exported(shards, base, tmp_path):
+    argv = options(shards, base, tmp_path / "run", "--max-steps", 3, "--use-dora", "--use-rslora")
+    realign(arguments(argv))
+    config = PeftConfig.from_pretrained(tmp_path / "run" / "adapter")
+    assert (config.use_dora, config.use_rslora) == (True, True)
+    saved = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert any("lora_magnitude_vector" in name for name in saved)
+    with pytest.raises(ValueError, match=r"use_dora was True and is False"):
+        realign(arguments([*argv, "--no-use-dora", "--resume"]))
+    found = export(tmp_path / "run", tmp_path / "exported", torch.float32)
+    assert "logits" in " ".join(found)
 
 
 def test_bad_pictures_are_left_out_and_listed_and_too_many_stop_the_run(make_shards, base, tmp_path):
