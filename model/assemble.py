@@ -95,7 +95,8 @@ class Preset:
     language_model: str | None = None
     """Folder of a trained language model, relative to the repository's root."""
     base_steps: int = 0
-    """Steps that `training/tiny_base.py` trains the language model for on text, when the base is made without being told."""
+    """Steps with the language model's loss when the base is made without being told: on text (`training/tiny_base.py`), for `smollm2` its eyes'
+    on drawings (`training/eyes.py`)."""
     qformer_steps: int = 600
     """Steps that its Q-Former is trained for by contrast (for `smollm2`, its vision encoder too)."""
     image_size: int = 64
@@ -117,9 +118,8 @@ PRESETS = {
     "tiny-nllb": Preset(tokenizer=DEMO_MODEL, language_model=DEMO_MODEL, base_steps=100),
     "tiny": Preset(tokenizer=DEMO_MODEL, text_config=tiny_mt5, base_steps=800),
     "tiny-decoder": Preset(tokenizer=DEMO_MODEL, text_config=tiny_llama, base_steps=800),
-    "smollm2": Preset(
-        image_token="<reponame>", qformer_steps=1000
-    ),  # made by training/smollm2.py; a special token of its training on code
+    # made by training/smollm2.py; <reponame> is a special token of its training on code
+    "smollm2": Preset(image_token="<reponame>", qformer_steps=1500, base_steps=250),
 }
 
 

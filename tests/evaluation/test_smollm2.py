@@ -14,7 +14,7 @@ from model import assemble
 from model.generate import Decoding
 from model.images import read_image
 from tests.evaluation.test_run import quick
-from training.eyes import package_folder
+from training.drawings import package_folder
 from training.smollm2 import INSTALL, PACKAGE, from_gguf
 
 pytestmark = pytest.mark.slow
