@@ -216,6 +216,7 @@ def text_table(result: dict[str, Any]) -> str:
         lines.append(
             f"{name:24}{row['samples']:>8}{row['loss_right_images']:>9.3f}{shuffled:>10}{row['bits_per_byte']:>11.3f}"
         )
-    if "gap" in result:
-        lines.append(f"shuffled images cost {result['gap']:.3f} ± {result['gap_standard_error']:.3f} nats a token")
+    for name, row in (("", result), (" where the model never saw the image", result.get("held_out_images", {}))):
+        if "gap" in row:
+            lines.append(f"shuffled images cost {row['gap']:.3f} ± {row['gap_standard_error']:.3f} nats a token{name}")
     return "\n".join(lines) + "\n"

@@ -195,6 +195,11 @@ def test_cut_targets_are_counted_and_held_out_images_are_kept_from_training(shar
     written = {row["key"] for row in json.loads((tmp_path / "out" / "generations.json").read_text())}
     assert written and all(order.is_held_out(key, 0.4) for key in written)  # what is shown was not learnt by heart
     assert result["samples"] < 48
+    page, unseen = (tmp_path / "out" / "index.html").read_text(), result["held_out_images"]
+    worth = f"{unseen['gap']:.3f} ± {unseen['gap_standard_error']:.3f}"
+    assert page.count("what the image is worth") == 2
+    assert f"<dd>{unseen['loss_right_images']:.3f}</dd>" in page.split("On images that it learnt from")[0]
+    assert f"{worth} nats a token where the model never saw the image" in report.text_table(result)
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-decoder"])
