@@ -309,6 +309,14 @@ def refuse_missing(report: dict, folder: Path) -> None:
         )
 
 
+def cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Every floating parameter of `model` to `dtype`, in place. Buffers stay as they are, as `from_pretrained` leaves them: `model.to(dtype)` would
+    round the frequencies of rotary embeddings, and in bfloat16 later tokens would stand at wrong places."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+
+
 def output_matrix_is_tied(model: Blip2ForConditionalGeneration) -> bool:
     """Whether the language model's output matrix and its input embeddings are one tensor in memory."""
     output = model.language_model.get_output_embeddings().weight

@@ -241,7 +241,9 @@ def check_dtypes(model: Blip2ForConditionalGeneration) -> None:
             by_dtype.setdefault(parameter.dtype, name)
     if len(by_dtype) > 1:
         found = ", ".join(f"{name} is {str(dtype).removeprefix('torch.')}" for dtype, name in by_dtype.items())
-        raise ValueError(f"The model mixes precisions ({found}): convert all of it with model.to(torch.bfloat16).")
+        raise ValueError(
+            f"The model mixes precisions ({found}): convert all of it with model.assemble.cast(model, torch.bfloat16)."
+        )
 
 
 def check_language_weights(model: Blip2ForConditionalGeneration, folder: Path, prefix: str = "") -> None:

@@ -37,7 +37,7 @@ def load_or_make(
         tokenizer = assemble.load_tokenizer(args.tokenizer or folder)
         model, described = assemble.load(folder, tokenizer), {"base": str(folder)}
         if quantisation != "none":
-            model.to(precision_of(args.precision, world.device))  # type: ignore[arg-type]
+            assemble.cast(model, precision_of(args.precision, world.device))
             quantise(model, quantisation, world.device)
     if args.aligned is not None:
         adapter = args.aligned / "adapter"

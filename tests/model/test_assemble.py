@@ -62,3 +62,12 @@ def test_a_placeholder_that_is_an_ordinary_token_is_refused(tokenizer, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="ordinary token"):
         assemble.load(tmp_path, tokenizer)
+
+
+def test_cast_leaves_the_frequencies_of_rotary_embeddings_in_float32(tokenizer):
+    model = assemble.build(assemble.PRESETS["tiny-decoder"], tokenizer, seed=0)
+    before = model.language_model.model.rotary_emb.inv_freq.clone()
+    assemble.cast(model, torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert torch.equal(model.language_model.model.rotary_emb.inv_freq, before)
+    assert before.dtype is torch.float32 and not torch.equal(before.bfloat16().float(), before)

@@ -82,13 +82,14 @@ def test_the_cards_snippet_writes_what_the_trained_model_writes_with_nothing_of_
     assert generate(trained.model, trained.tokenizer, pixels, *asked, decoding) == [done.stdout.removesuffix("\n")]
 
 
-@pytest.mark.parametrize("model", ["tiny"], indirect=True)
+@pytest.mark.parametrize("model", ["tiny", "tiny-decoder"], indirect=True)
 def test_in_bfloat16_it_is_half_as_large_and_passes_its_self_test(run, tmp_path):
     found = export.export(run, tmp_path / "half")
     export.export(run, tmp_path / "full", torch.float32)
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "full")]
     assert 0.45 < sizes[0] / sizes[1] < 0.6
-    assert len(found) == 4 and "texts equal" in found[3]
+    assert len(found) == 6 and "texts equal" in found[-1]
+    assert found[3].endswith("differ by 0.000%")  # written and loaded, to the bit
     assert not list(tmp_path.glob(".*partial*"))
 
 
@@ -109,6 +110,23 @@ def test_a_model_that_lost_its_adapter_on_the_way_is_not_exported(run, tmp_path,
     with pytest.raises(export.ExportError, match="logits"):
         export.export(run, tmp_path / "exported")
     assert not (tmp_path / "exported").exists() and not list(tmp_path.glob(".exported*"))
+
+
+@pytest.mark.parametrize("model", ["tiny-decoder"], indirect=True)
+def test_a_weight_that_changes_while_it_is_written_is_noticed_below_the_rounding_of_bfloat16(
+    run, tmp_path, monkeypatch
+):
+    as_it_is = export.load_exported
+
+    def a_little_off(folder: Path):
+        loaded = as_it_is(folder)
+        with torch.no_grad():
+            loaded.language_model.model.norm.weight[::7] *= 1.05
+        return loaded
+
+    monkeypatch.setattr(export, "load_exported", a_little_off)
+    with pytest.raises(export.ExportError, match="Written and loaded, the model's logits differ"):
+        export.export(run, tmp_path / "exported")
 
 
 def load_without_lora(run: Path):
