@@ -246,7 +246,8 @@ def check_logits(before: Tensor, after: Tensor, dtype: torch.dtype, what: str) -
     error = float((after - before).norm() / (before - before.mean(dim=1, keepdim=True)).norm())
     if not error <= TOLERANCE[dtype]:
         raise ExportError(
-            f"{what.capitalize()}, the model's logits differ from the trained one's by {error:.2%}; {TOLERANCE[dtype]:.2%} is what rounding explains."
+            f"{what.capitalize()}, the model's logits differ from those before by {error:.2%}; {TOLERANCE[dtype]:.2%} is what rounding explains. "
+            "Nothing was kept."
         )
     return f"{what}: logits at {len(before)} positions differ by {error:.3%}"
 

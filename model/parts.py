@@ -242,7 +242,8 @@ def check_dtypes(model: Blip2ForConditionalGeneration) -> None:
     if len(by_dtype) > 1:
         found = ", ".join(f"{name} is {str(dtype).removeprefix('torch.')}" for dtype, name in by_dtype.items())
         raise ValueError(
-            f"The model mixes precisions ({found}): convert all of it with model.assemble.cast(model, torch.bfloat16)."
+            f"The model mixes precisions ({found}): convert all of it with "
+            "cast(model, torch.bfloat16) of model.assemble; model.to(torch.bfloat16) would round the frequencies of rotary embeddings too."
         )
 
 
